@@ -337,9 +337,7 @@ class Store(Protocol):
         """The database's clock."""
         ...
 
-    async def create(
-        self, runs: Sequence[NewRun], *, conn: Any = None
-    ) -> tuple[CreateResult, ...]:
+    async def create(self, runs: Sequence[NewRun], *, conn: Any = None) -> tuple[CreateResult, ...]:
         """Create runs that do not exist yet; one transaction. With ``conn``, the caller's
         connection and transaction are used, and neither begun, committed nor rolled back."""
         ...

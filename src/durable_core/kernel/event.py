@@ -34,10 +34,11 @@ class AttemptFailed:
 
 @attrs.frozen(slots=True)
 class AttemptSuspended:
-    """The handler returned ``Suspend(snapshot)``."""
+    """The handler returned ``Suspend(snapshot)``; ``token`` is fresh and unguessable."""
 
     key: AttemptKey
     snapshot: Payload
+    token: str
 
 
 @attrs.frozen(slots=True)

@@ -24,7 +24,7 @@ def _duration(instance: Limits, attribute: attrs.Attribute[timedelta], value: ti
 
 
 def _limit(default: int) -> int:
-    return attrs.field(default=default, validator=_count)  # type: ignore[no-any-return]
+    return attrs.field(default=default, validator=_count)
 
 
 @attrs.frozen(slots=True, kw_only=True)

@@ -88,11 +88,12 @@ class Holding:
 
 @attrs.frozen(slots=True)
 class Recording:
-    """Append these entries, then ask again. ``child`` is to be started with them."""
+    """Append this entry, then ask again. ``child`` is to be started with it, and the message
+    ``consumed`` leaves the inbox."""
 
-    entries: tuple[Entry, ...]
+    entry: Entry
     child: ChildSpec | None = None
-    consumed: tuple[int, ...] = ()
+    consumed: int | None = None
 
 
 StepOutcome = Completed | Failed | TimedOut | Attempting | Holding | Recording

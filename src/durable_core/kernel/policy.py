@@ -44,11 +44,12 @@ def duration_ms(value: Duration, *, what: str) -> int:
     return math.ceil(round(seconds * 1000, 3))
 
 
-def _seconds_field(name: str) -> Callable[[Any], timedelta]:
-    def convert(value: Any) -> timedelta:
-        return timedelta(milliseconds=duration_ms(value, what=f"Retry.{name}"))
+def _initial(value: Duration) -> timedelta:
+    return timedelta(milliseconds=duration_ms(value, what="Retry.initial"))
 
-    return convert
+
+def _max_delay(value: Duration) -> timedelta:
+    return timedelta(milliseconds=duration_ms(value, what="Retry.max_delay"))
 
 
 RetryOn = tuple[type[BaseException], ...] | Callable[[BaseException], bool]
@@ -66,13 +67,9 @@ class Retry:
     """
 
     max_attempts: int = 3
-    initial: timedelta = attrs.field(
-        default=timedelta(seconds=1), converter=_seconds_field("initial")
-    )
+    initial: timedelta = attrs.field(default=timedelta(seconds=1), converter=_initial)
     factor: float = 2.0
-    max_delay: timedelta = attrs.field(
-        default=timedelta(seconds=60), converter=_seconds_field("max_delay")
-    )
+    max_delay: timedelta = attrs.field(default=timedelta(seconds=60), converter=_max_delay)
     jitter: float = 0.1
     on: RetryOn = (Exception,)
     give_up_on: tuple[type[BaseException], ...] = ()
@@ -114,8 +111,8 @@ class Retry:
         """A policy whose delay after failed attempt n is ``n * step``."""
         return cls(
             max_attempts=max_attempts,
-            initial=step,  # type: ignore[arg-type]  # the converter takes any Duration
-            max_delay=max_delay,  # type: ignore[arg-type]
+            initial=step,
+            max_delay=max_delay,
             jitter=jitter,
             on=on,
             give_up_on=give_up_on,
@@ -162,9 +159,7 @@ def _power(factor: float, exponent: int) -> float:
         return 1e300  # any cap is below it, and 0 ms times it is still 0
 
 
-def _check_number(
-    name: str, value: float, *, minimum: float, maximum: float | None = None
-) -> None:
+def _check_number(name: str, value: float, *, minimum: float, maximum: float | None = None) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise DefinitionError(f"Retry.{name} must be a finite number, not {value!r}")
     if value < minimum or (maximum is not None and value > maximum):

@@ -1,0 +1,1 @@
+"""Durable execution: workflows that survive crashes."""

@@ -1,0 +1,347 @@
+"""Fold: what a journal says, kept current entry by entry in constant time each.
+
+Owns the state of every unit and of every compensation, the commit order of completed units,
+and the run's own facts (generation, holds, cancellation, rollback, end). Rules:
+
+1. An entry moves its unit as ``tables.py`` allows, or the journal is corrupt.
+2. ``run_retried`` and ``rollback_requested`` open a new generation. A retry of a run that was
+   rolled back forgets the units that were undone or failed, so that they run again; a retry of
+   one whose rollback failed forgets the failed compensations only.
+3. Units before ``run_forked`` are inherited: read, never compensated.
+
+Must not know programs, time or stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ..errors import EncodingError
+from . import journal as j
+from .failure import Failure
+from .ids import UnitKey
+from .tables import (
+    FAMILY,
+    UNDO_KINDS,
+    UNDO_MOVES,
+    UNIT_ENDED,
+    UNIT_KINDS,
+    UNIT_MOVES,
+    UnitStatus,
+)
+from .value import NULL, Payload
+
+
+class UnitState:
+    """What the journal says of one unit, or of one unit's compensation."""
+
+    __slots__ = (
+        "attempts",
+        "cancel_requested",
+        "child_id",
+        "data",
+        "due_at_ms",
+        "ended_seq",
+        "failure",
+        "family",
+        "generation",
+        "inherited",
+        "payload",
+        "signal",
+        "since_ms",
+        "snapshot",
+        "status",
+        "token",
+        "verdict",
+    )
+
+    def __init__(self, generation: int) -> None:
+        self.status = UnitStatus.NEW
+        self.generation = generation
+        self.family: str | None = None
+        self.attempts = 0  # failed ones
+        self.failure: Failure | None = None
+        self.payload: Payload | None = None
+        self.verdict: Payload | Failure | None = None
+        self.due_at_ms: int | None = None
+        self.since_ms = 0
+        self.ended_seq = 0
+        self.snapshot: Payload | None = None
+        self.data: Payload | None = None
+        self.token: str | None = None
+        self.signal: str | None = None
+        self.child_id: str | None = None
+        self.cancel_requested = False
+        self.inherited = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the unit has its terminal entry."""
+        return self.status in UNIT_ENDED
+
+
+class Fold:
+    """The state a journal adds up to. ``apply`` is the only way it changes."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.length = 0
+        self.generation = 1
+        self.units: dict[UnitKey, UnitState] = {}
+        self.undos: dict[UnitKey, UnitState] = {}
+        self.completed: list[UnitKey] = []  # calls and children, in commit order
+        self.open_units: dict[UnitKey, UnitState] = {}  # begun and not ended
+        self.open_undos: dict[UnitKey, UnitState] = {}
+        self.live_children: dict[UnitKey, UnitState] = {}
+        self.tokens: dict[str, tuple[UnitKey, bool]] = {}  # open ones; True: of a compensator
+        self.paused: j.RunPaused | None = None
+        self.parked: j.RunParked | None = None
+        self.cancel: j.CancelRequested | None = None
+        self.deadline_passed: j.DeadlinePassed | None = None
+        self.deadline_waived = False
+        self.rollback: j.RollbackStarted | None = None
+        self.ended: j.RunCompleted | j.RunFailed | j.RunCancelled | None = None
+
+    @classmethod
+    def of(cls, run_id: str, entries: Iterable[j.Entry]) -> Fold:
+        """The fold of a whole journal. Raises ``EncodingError`` for a corrupt one."""
+        fold = cls(run_id)
+        for entry in entries:
+            fold.apply(entry)
+        return fold
+
+    def apply(self, entry: j.Entry) -> None:
+        """Take one more entry into account. Raises ``EncodingError`` if it cannot follow."""
+        if entry.seq != self.length + 1:
+            raise self._corrupt(entry, f"it should be number {self.length + 1}")
+        kind = entry.kind
+        if kind in UNIT_KINDS:
+            self._move(self.units, self.open_units, UNIT_MOVES, entry)
+        elif kind in UNDO_KINDS:
+            state = self.units.get(entry.unit)
+            if state is None or state.status is not UnitStatus.COMPLETED:
+                raise self._corrupt(entry, "the unit is not completed")
+            self._move(self.undos, self.open_undos, UNDO_MOVES, entry)
+        else:
+            _RUN_ENTRIES[type(entry)](self, entry)
+        self.length = entry.seq
+
+    def _move(
+        self,
+        states: dict[UnitKey, UnitState],
+        still_open: dict[UnitKey, UnitState],
+        moves: Mapping[UnitStatus, Mapping[str, UnitStatus]],
+        entry: j.Entry,
+    ) -> None:
+        state = states.get(entry.unit)
+        if state is None:
+            state = UnitState(self.generation)
+        status = moves[state.status].get(entry.kind)
+        if status is None:
+            raise self._corrupt(entry, f"the unit is {state.status.value}")
+        family = FAMILY.get(entry.kind)
+        if family is not None:
+            if state.family is not None and state.family != family:
+                raise self._corrupt(entry, f"the unit is a {state.family}")
+            state.family = family
+        states[entry.unit] = state
+        if status is not state.status:
+            state.status = status
+            state.since_ms = entry.at_ms
+            if status in UNIT_ENDED:
+                state.ended_seq = entry.seq
+                still_open.pop(entry.unit, None)
+            else:
+                still_open[entry.unit] = state
+        _UNIT_ENTRIES[type(entry)](self, state, entry)
+
+    def _corrupt(self, entry: j.Entry, why: str) -> EncodingError:
+        return EncodingError(
+            f"the journal of run {self.run_id!r} is corrupt: entry {entry.seq} "
+            f"({entry.kind} of {str(entry.unit) or 'the run'!r}) cannot stand there: {why}"
+        )
+
+    # --- one method an entry's effect --------------------------------------------------------
+
+    def _unit_completed(self, state: UnitState, entry: Any) -> None:
+        state.payload = entry.payload
+        state.verdict = getattr(entry, "verdict", None)
+        self.completed.append(entry.unit)
+        self.live_children.pop(entry.unit, None)
+        self._drop_token(state)
+
+    def _attempt_failed(self, state: UnitState, entry: Any) -> None:
+        state.attempts = entry.attempt
+        state.failure = entry.failure
+        state.due_at_ms = entry.retry_at_ms
+
+    def _failed(self, state: UnitState, entry: Any) -> None:
+        state.failure = entry.failure
+        state.attempts = getattr(entry, "attempt", 0)
+        self.live_children.pop(entry.unit, None)
+
+    def _cancelled(self, state: UnitState, entry: Any) -> None:
+        self._drop_token(state)
+
+    def _drop_token(self, state: UnitState) -> None:
+        if state.token is not None:
+            self.tokens.pop(state.token, None)
+
+    def _suspended(self, state: UnitState, entry: Any) -> None:
+        state.snapshot = entry.payload
+        state.data = None
+        state.token = entry.token
+        undo = isinstance(entry, j.CompensationSuspended)
+        self.tokens[entry.token] = (entry.unit, undo)
+
+    def _resumed(self, state: UnitState, entry: Any) -> None:
+        state.data = entry.payload
+        self.tokens.pop(entry.token, None)
+
+    def _value(self, state: UnitState, entry: Any) -> None:
+        state.payload = entry.payload
+
+    def _timer_started(self, state: UnitState, entry: Any) -> None:
+        state.due_at_ms = entry.due_at_ms
+
+    def _timer_fired(self, state: UnitState, entry: Any) -> None:
+        state.payload = NULL
+
+    def _signal_awaited(self, state: UnitState, entry: Any) -> None:
+        state.signal = entry.signal
+        state.due_at_ms = entry.due_at_ms
+
+    def _child_started(self, state: UnitState, entry: Any) -> None:
+        state.child_id = entry.child_id
+        self.live_children[entry.unit] = state
+
+    def _child_cancel_requested(self, state: UnitState, entry: Any) -> None:
+        state.cancel_requested = True
+
+    def _child_rollback_requested(self, state: UnitState, entry: Any) -> None:
+        state.child_id = entry.child_id
+
+    def _nothing(self, state: UnitState, entry: Any) -> None:
+        """The move is all there is to it."""
+
+    # --- the run's own entries ---------------------------------------------------------------
+
+    def _paused(self, entry: j.Entry) -> None:
+        assert isinstance(entry, j.RunPaused)
+        self.paused = entry
+
+    def _unpaused(self, entry: j.Entry) -> None:
+        self.paused = None
+
+    def _parked(self, entry: j.Entry) -> None:
+        assert isinstance(entry, j.RunParked)
+        self.parked = entry
+
+    def _unparked(self, entry: j.Entry) -> None:
+        self.parked = None
+
+    def _cancel_requested(self, entry: j.Entry) -> None:
+        assert isinstance(entry, j.CancelRequested)
+        self.cancel = entry
+
+    def _deadline_passed(self, entry: j.Entry) -> None:
+        assert isinstance(entry, j.DeadlinePassed)
+        self.deadline_passed = entry
+
+    def _rollback_started(self, entry: j.Entry) -> None:
+        assert isinstance(entry, j.RollbackStarted)
+        if self.rollback is not None:
+            raise self._corrupt(entry, "the run is being rolled back already")
+        self.rollback = entry
+
+    def _run_ended(self, entry: j.Entry) -> None:
+        assert isinstance(entry, j.RunCompleted | j.RunFailed | j.RunCancelled)
+        if self.ended is not None:
+            raise self._corrupt(entry, "the run has ended already")
+        self.ended = entry
+
+    def _run_retried(self, entry: j.Entry) -> None:
+        if not isinstance(self.ended, j.RunFailed):
+            raise self._corrupt(entry, "the run has not failed")
+        self.generation += 1
+        if self.ended.not_compensated:
+            self.undos = {u: s for u, s in self.undos.items() if s.status is not UnitStatus.FAILED}
+        else:
+            self._forget_for_retry()
+            self.rollback = None
+            self.cancel = None
+        self.deadline_waived = self.deadline_waived or self.deadline_passed is not None
+        self.deadline_passed = None
+        self.ended = None
+
+    def _forget_for_retry(self) -> None:
+        keep = {
+            unit: state
+            for unit, state in self.units.items()
+            if unit not in self.undos
+            and state.status in (UnitStatus.COMPLETED, UnitStatus.TIMED_OUT)
+            and not isinstance(state.verdict, Failure)
+        }
+        self.units = keep
+        self.undos = {}
+        self.open_units = {}
+        self.open_undos = {}
+        self.tokens = {}
+        self.completed = [unit for unit in self.completed if unit in keep]
+
+    def _rollback_requested(self, entry: j.Entry) -> None:
+        if not isinstance(self.ended, j.RunCompleted):
+            raise self._corrupt(entry, "the run has not completed")
+        self.generation += 1
+        self.ended = None
+
+    def _run_forked(self, entry: j.Entry) -> None:
+        for state in self.units.values():
+            state.inherited = True
+        self.completed = []
+
+
+_UNIT_ENTRIES: Mapping[type[j.Entry], Callable[[Fold, UnitState, Any], None]] = {
+    j.UnitCompleted: Fold._unit_completed,
+    j.ChildCompleted: Fold._unit_completed,
+    j.UnitFailed: Fold._failed,
+    j.ChildFailed: Fold._failed,
+    j.AttemptFailed: Fold._attempt_failed,
+    j.UnitSuspended: Fold._suspended,
+    j.UnitResumed: Fold._resumed,
+    j.UnitCancelled: Fold._cancelled,
+    j.RouteDecided: Fold._value,
+    j.ItemsRecorded: Fold._value,
+    j.ValueRecorded: Fold._value,
+    j.SignalConsumed: Fold._value,
+    j.TimerStarted: Fold._timer_started,
+    j.TimerFired: Fold._timer_fired,
+    j.SignalAwaited: Fold._signal_awaited,
+    j.SignalRejected: Fold._nothing,
+    j.WaitTimedOut: Fold._nothing,
+    j.ChildStarted: Fold._child_started,
+    j.ChildCancelRequested: Fold._child_cancel_requested,
+    j.UnitCompensated: Fold._nothing,
+    j.CompensationAttemptFailed: Fold._attempt_failed,
+    j.CompensationFailed: Fold._failed,
+    j.CompensationSuspended: Fold._suspended,
+    j.CompensationResumed: Fold._resumed,
+    j.ChildRollbackRequested: Fold._child_rollback_requested,
+}
+
+_RUN_ENTRIES: Mapping[type[j.Entry], Callable[[Fold, j.Entry], None]] = {
+    j.RunPaused: Fold._paused,
+    j.RunUnpaused: Fold._unpaused,
+    j.RunParked: Fold._parked,
+    j.RunUnparked: Fold._unparked,
+    j.CancelRequested: Fold._cancel_requested,
+    j.DeadlinePassed: Fold._deadline_passed,
+    j.RollbackStarted: Fold._rollback_started,
+    j.RollbackRequested: Fold._rollback_requested,
+    j.RunRetried: Fold._run_retried,
+    j.RunForked: Fold._run_forked,
+    j.RunCompleted: Fold._run_ended,
+    j.RunFailed: Fold._run_ended,
+    j.RunCancelled: Fold._run_ended,
+}

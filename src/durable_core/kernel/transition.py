@@ -1,0 +1,495 @@
+"""Transition: advance a run. The only door the engine uses.
+
+``advance(run, program, journal, events, now)`` turns what happened into entries, replays the
+program to its frontier, asks ``decide`` for every step there, and answers with one
+``Transition``. ``Held`` is the same with a warm cursor: it keeps the fold and the live program
+between calls, so that a run in memory is never replayed; warm and cold give equal transitions.
+
+The order inside one advance, which is all there is to know about precedence:
+
+1. A cold cursor is replayed over what is recorded; nothing new is recorded by that.
+2. What became of attempts (a success that comes late is recorded and can be undone).
+3. Messages, in arrival order; signals only wait for whoever takes them.
+4. Due timers, retries and time-outs; then the program, as far as it gets.
+5. Stopping, if it failed, was cancelled, or its deadline passed: attempts are cancelled and
+   children told; neither a rollback nor an end is recorded while one of them is out.
+6. The rollback, one compensation at a time.
+7. What the engine is to do: attempts to start (none while paused or parked), or the lease
+   given up because there is nothing to do before a time or a message.
+
+Whoever gets any other verdict than *applied* for the transition throws the ``Held`` away.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import count
+from typing import assert_never
+
+from ..errors import NondeterminismError
+from . import journal as j
+from .decide import decide
+from .draft import Draft
+from .ending import Ender
+from .event import Event, MessageArrived, MessageKind
+from .failure import Failure
+from .fold import Fold, UnitState
+from .ids import UnitKey
+from .journal import Journal
+from .messages import going, take_message, unattended
+from .outcome import (
+    Attempt,
+    Attempting,
+    AttemptKey,
+    ChildStart,
+    Completed,
+    Failed,
+    Holding,
+    Outgoing,
+    Recording,
+    TimedOut,
+    Transition,
+)
+from .program import ProgramFactory
+from .replay import Frontier, Leaf
+from .reports import Report, take_report
+from .run import RunContext, RunStatus, Waiting
+from .step import Call, First
+from .tables import UnitStatus
+from .waits import open_suspensions, waiting_for
+
+
+def advance(
+    run: RunContext,
+    program: ProgramFactory | None,
+    journal: Journal,
+    events: Sequence[Event],
+    now_ms: int,
+    *,
+    fingerprint: str | None = None,
+) -> Transition:
+    """One transition from a cold start: a function of its arguments and of nothing else."""
+    return Held(run, program, journal, fingerprint=fingerprint).advance(events, now_ms)
+
+
+class Held:
+    """One run in memory: its journal, and a disposable cursor over it."""
+
+    def __init__(
+        self,
+        run: RunContext,
+        program: ProgramFactory | None,
+        journal: Journal,
+        *,
+        fingerprint: str | None = None,
+    ) -> None:
+        """``program`` None: the definition is unknown here, so only terminate, pause and
+        unpause are handled. ``fingerprint`` is that of the definition at hand. Raises
+        ``EncodingError`` for a corrupt journal."""
+        self.run = run
+        self.journal = journal
+        self._program = program
+        self._fits = fingerprint is None or fingerprint == run.fingerprint
+        self._fold = Fold.of(run.run_id, journal)
+        self._frontier: Frontier | None = None
+        self._in_flight: dict[AttemptKey, Attempt] = {}
+        self._ready: dict[AttemptKey, None] = {}  # in order
+        self._dues: list[tuple[int, int, AttemptKey]] = []
+        self._due_numbers = count()
+        self._signals: dict[str, deque[MessageArrived]] = {}
+        self._awaiting: dict[str, dict[UnitKey, None]] = {}
+        self._undecided: deque[Leaf] = deque()
+        self._deaths = run.deaths
+        self._ender = Ender(self._in_flight)
+        self._draft = Draft(run, self._fold, 0, self._signals_named)
+
+    @property
+    def in_flight(self) -> frozenset[AttemptKey]:
+        """Attempts handed out and not yet reported on."""
+        return frozenset(self._in_flight)
+
+    @property
+    def generation(self) -> int:
+        """The run's current generation, from 1."""
+        return self._fold.generation
+
+    def close(self) -> None:
+        """Drop the live program."""
+        if self._frontier is not None:
+            self._frontier.close()
+
+    def advance(self, events: Sequence[Event], now_ms: int) -> Transition:
+        """Take in events and time; the answer is to be committed, then acted on."""
+        draft = self._draft = Draft(self.run, self._fold, now_ms, self._signals_named)
+        changed = False
+        try:
+            self._work(draft, events)
+        except NondeterminismError as error:
+            changed = True
+            self._hold("definition_changed", str(error))
+            self._ender.stop_attempts(draft)
+        self.journal = self.journal.extend(draft.entries)
+        return self._answer(draft, pinned=changed and not self._fits)
+
+    # --- the order of precedence ---------------------------------------------------------
+
+    def _work(self, draft: Draft, events: Sequence[Event]) -> None:
+        messages = [event for event in events if isinstance(event, MessageArrived)]
+        self._hold_poisoned(messages)
+        self._replay(messages)
+        for event in events:
+            if not isinstance(event, MessageArrived):
+                self._take_report(event)
+        for message in messages:
+            self._take_message(message)
+        if self._fold.ended is not None:
+            return  # reopened by a message that changes nothing: it ends as it had ended
+        self._fire_due()
+        self._drive(self._take_undecided())
+        self._pass_deadline()
+        self._ender.conclude(draft, self._frontier)
+        self._queue_undo()
+
+    def _hold_poisoned(self, messages: Iterable[MessageArrived]) -> None:
+        """Before any user code runs: a run that keeps killing its workers is held."""
+        if self._deaths < self.run.limits.worker_deaths or self._fold.parked is not None:
+            return
+        if not any(message.kind == MessageKind.RETRY for message in messages):
+            self._hold("poisoned", f"{self._deaths} workers died holding it, without progress")
+
+    def _hold(self, reason: str, message: str) -> None:
+        parked = self._fold.parked
+        if parked is None or parked.reason != reason:
+            failure = Failure(type="RunParked", message=message)
+            self._draft.record(j.RunParked, reason=reason, failure=failure)
+
+    def _replay(self, messages: Iterable[MessageArrived]) -> None:
+        if self._frontier is not None or self._program is None:
+            return
+        parked = self._fold.parked
+        retried = any(message.kind == MessageKind.RETRY for message in messages)
+        if parked is not None and parked.reason != "definition_changed" and not retried:
+            return  # held: no user code runs
+        self._start_program()
+        if parked is not None and parked.reason == "definition_changed":
+            self._draft.record(j.RunUnparked)
+
+    def _start_program(self) -> None:
+        """Begin (again) from the journal: drive over what is recorded, and check that it fits."""
+        assert self._program is not None
+        self.close()
+        self._frontier = Frontier(self.run.run_id, self._program(self.run))
+        self._ready.clear()
+        self._dues.clear()
+        self._awaiting.clear()
+        self._undecided.clear()
+        self._ender.forget()
+        self._drive(deque(), recorded_only=True)
+        self._frontier.check(self._fold)
+
+    # --- what comes in -------------------------------------------------------------------------
+
+    def _take_report(self, report: Report) -> None:
+        attempt = self._in_flight.pop(report.key, None)
+        if attempt is None:
+            return  # reported twice, or never started by this holder
+        self._ender.settled(report.key)
+        leaf = self._leaf(report.key)
+        lost_race = leaf is not None and leaf.outcome is not None
+        take_report(self._draft, attempt, report, lost_race=lost_race)
+        self._look_again(report.key)
+
+    def _take_message(self, message: MessageArrived) -> None:
+        if message.kind == MessageKind.SIGNAL:
+            self._take_signal(message)
+            return
+        if self._program is None and not unattended(message):
+            return  # left in the inbox for a worker that knows the workflow
+        generation = self._fold.generation
+        key = take_message(self._draft, message)
+        if message.kind == MessageKind.RETRY:
+            self._deaths = 0
+            if self._fold.generation != generation:
+                self._start_program()
+        if key is not None:
+            self._look_again(key)
+
+    def _take_signal(self, message: MessageArrived) -> None:
+        self._signals.setdefault(message.name, deque()).append(message)
+        units = self._awaiting.get(message.name)
+        if units and self._frontier is not None and going(self._draft):
+            self._drive(deque(self._frontier.leaves[unit] for unit in units))
+
+    def _signals_named(self, name: str) -> Sequence[MessageArrived]:
+        return self._signals.get(name, ())
+
+    def _fire_due(self) -> None:
+        while self._dues and self._dues[0][0] <= self._draft.now_ms:
+            self._look_again(heapq.heappop(self._dues)[2])
+
+    def _pass_deadline(self) -> None:
+        deadline_ms = self._deadline_ms()
+        if deadline_ms is not None and deadline_ms <= self._draft.now_ms:
+            self._draft.record(j.DeadlinePassed)
+
+    def _deadline_ms(self) -> int | None:
+        """The deadline, as long as it can still fail the run."""
+        over = self._frontier is not None and self._frontier.over
+        if self._fold.deadline_waived or over or not going(self._draft):
+            return None
+        return self.run.deadline_ms
+
+    # --- the program ---------------------------------------------------------------------------
+
+    def _leaf(self, key: AttemptKey) -> Leaf | None:
+        if key.compensating or self._frontier is None:
+            return None
+        return self._frontier.leaves.get(key.unit)
+
+    def _look_again(self, key: AttemptKey) -> None:
+        """Something happened to this unit: decide it anew, and let the program go on."""
+        leaf = self._leaf(key)
+        if leaf is not None:
+            self._drive(deque((leaf,)))
+
+    def _take_undecided(self) -> deque[Leaf]:
+        todo, self._undecided = self._undecided, deque()
+        return todo
+
+    def _drive(self, todo: deque[Leaf], *, recorded_only: bool = False) -> None:
+        """Decide what is to be decided, and let the program go on, until it stands still."""
+        frontier = self._frontier
+        if frontier is None:
+            return
+        while True:
+            while todo:
+                self._decide(frontier, todo.popleft(), todo, recorded_only=recorded_only)
+            if not recorded_only:
+                self._drop_losers(frontier)
+            if frontier.over or (frontier.started and frontier.outcome is None):
+                return
+            todo.extend(self._in_race_order(frontier.proceed()))
+
+    def _in_race_order(self, leaves: list[Leaf]) -> list[Leaf]:
+        """Steps of a race that are recorded settle in the order they ended in."""
+        if not leaves or leaves[0].group is None or not isinstance(leaves[0].group.asked, First):
+            return leaves
+        units = self._fold.units
+
+        def ended_seq(leaf: Leaf) -> int:
+            state = units.get(leaf.step.unit)
+            return state.ended_seq if state is not None and state.ended else len(self.journal) + 1
+
+        return sorted(leaves, key=ended_seq)
+
+    def _decide(
+        self, frontier: Frontier, leaf: Leaf, todo: deque[Leaf], *, recorded_only: bool
+    ) -> None:
+        step = leaf.step
+        while leaf.outcome is None:
+            state = self._fold.units.get(step.unit)
+            if state is not None:
+                frontier.check_family(leaf, state.family)
+            if state is None or not state.ended:
+                if recorded_only:
+                    self._undecided.append(leaf)
+                    return
+                if not going(self._draft) or self._fold.parked is not None:
+                    return
+            outcome = decide(step, state, self._draft.moment)
+            match outcome:
+                case Completed() | Failed() | TimedOut():
+                    todo.extend(frontier.settle(leaf, outcome))
+                case Recording():
+                    self._record(outcome)
+                case Attempting():
+                    self._make_ready(AttemptKey(unit=step.unit))
+                    return
+                case Holding():
+                    self._wait(step.unit, state, outcome.until_ms)
+                    return
+                case _:
+                    assert_never(outcome)
+
+    def _record(self, outcome: Recording) -> None:
+        entry = outcome.entry
+        self._draft.append(entry)
+        if outcome.consumed is not None:
+            signal = self._fold.units[entry.unit].signal
+            assert signal is not None
+            taken = self._signals[signal].popleft()
+            assert taken.seq == outcome.consumed, "signals are consumed in arrival order"
+            self._draft.consumed.append(outcome.consumed)
+            if not isinstance(entry, j.SignalRejected):
+                self._awaiting.get(signal, {}).pop(entry.unit, None)
+        if outcome.child is not None:
+            assert isinstance(entry, j.ChildStarted)
+            self._draft.children.append(
+                ChildStart(run_id=entry.child_id, unit=entry.unit, spec=outcome.child)
+            )
+
+    def _wait(self, unit: UnitKey, state: UnitState | None, until_ms: int | None) -> None:
+        if state is not None and state.status is UnitStatus.AWAITING and state.signal is not None:
+            self._awaiting.setdefault(state.signal, {})[unit] = None
+        if until_ms is not None:
+            self._push_due(until_ms, AttemptKey(unit=unit))
+
+    def _push_due(self, until_ms: int, key: AttemptKey) -> None:
+        heapq.heappush(self._dues, (until_ms, next(self._due_numbers), key))
+
+    def _make_ready(self, key: AttemptKey) -> None:
+        if key not in self._in_flight:
+            self._ready[key] = None
+
+    def _drop_losers(self, frontier: Frontier) -> None:
+        losers, frontier.losers = frontier.losers, []
+        for leaf in losers:
+            key = AttemptKey(unit=leaf.step.unit)
+            leaf.outcome = Failed(Failure(type="Cancelled", message="another step was first"))
+            self._ready.pop(key, None)
+            state = self._fold.units.get(key.unit)
+            if key in self._in_flight:
+                self._ender.stop_attempt(self._draft, key)
+            elif state is not None and state.status is UnitStatus.WITH_CHILD:
+                self._ender.cancel_child(self._draft, key.unit, state, "compensate")
+            elif state is None or not state.ended:
+                if state is not None and state.token is not None:
+                    self._draft.tokens_closed.append(state.token)
+                if state is not None and state.signal is not None:
+                    self._awaiting.get(state.signal, {}).pop(key.unit, None)
+                self._draft.record(j.UnitCancelled, key.unit)
+
+    def _queue_undo(self) -> None:
+        ready, due_ms = self._ender.next_undo
+        if ready is not None:
+            self._make_ready(ready)
+        if due_ms is not None:
+            key, until_ms = due_ms
+            self._push_due(until_ms, key)
+
+    # --- the answer ----------------------------------------------------------------------------
+
+    def _answer(self, draft: Draft, *, pinned: bool) -> Transition:
+        fold = self._fold
+        ended = fold.ended is not None
+        attempts = () if ended else self._attempts()
+        release = not ended and not self._in_flight
+        resume_at_ms = None if ended else self._resume_at_ms(pinned)
+        waiting: tuple[Waiting, ...] = ()
+        if release:
+            waiting = waiting_for(fold, self.run.limits.waits)
+        elif fold.tokens and not ended:
+            waiting = open_suspensions(fold, self.run.limits.waits)
+        return Transition(
+            after_seq=draft.after_seq,
+            status=self._status(release=release),
+            generation=fold.generation,
+            entries=tuple(draft.entries),
+            attempts=attempts,
+            stop=tuple(draft.stop),
+            consumed=tuple(draft.consumed),
+            children=tuple(draft.children),
+            messages=(*draft.messages, *self._notices(draft)),
+            tokens_opened=tuple(draft.tokens_opened),
+            tokens_closed=tuple(draft.tokens_closed),
+            waiting=waiting,
+            failure=self._ender.failure(fold),
+            resume_at_ms=resume_at_ms,
+            release=release,
+            pin=self.run.fingerprint if pinned else None,
+            ended=ended,
+        )
+
+    def _notices(self, draft: Draft) -> tuple[Outgoing, ...]:
+        if self._fold.ended is None:
+            return ()
+        notice = self._ender.notice(draft, self._frontier)
+        return () if notice is None else (notice,)
+
+    def _status(self, *, release: bool) -> RunStatus:
+        fold = self._fold
+        if fold.ended is not None:
+            return self._ender.final_status(fold)
+        if fold.rollback is not None:
+            return RunStatus.COMPENSATING
+        return RunStatus.SUSPENDED if release else RunStatus.RUNNING
+
+    def _attempts(self) -> tuple[Attempt, ...]:
+        fold = self._fold
+        if not self._ready or fold.paused is not None or fold.parked is not None:
+            return ()
+        on_the_way = going(self._draft)
+        attempts = []
+        for key in self._ready:
+            if key.compensating or on_the_way:
+                attempt = self._attempt(key)
+                self._in_flight[key] = attempt
+                attempts.append(attempt)
+        self._ready.clear()
+        return tuple(attempts)
+
+    def _attempt(self, key: AttemptKey) -> Attempt:
+        assert self._frontier is not None
+        fold = self._fold
+        done = fold.units.get(key.unit)
+        state = fold.undos.get(key.unit) if key.compensating else done
+        call, undo = None, None
+        if key.compensating:
+            step, undo = self._frontier.undos[key.unit]
+            call = step if isinstance(step, Call) else None
+        else:
+            asked = self._frontier.leaves[key.unit].step
+            assert isinstance(asked, Call)
+            call = asked
+        resumed = state is not None and state.data is not None
+        return Attempt(
+            key=key,
+            number=1 if state is None else state.attempts + 1,
+            generation=fold.generation,
+            call=call,
+            undo=undo,
+            value=done.payload if key.compensating and done is not None else None,
+            snapshot=state.snapshot if resumed and state is not None else None,
+            data=state.data if resumed and state is not None else None,
+        )
+
+    def _resume_at_ms(self, pinned: bool) -> int | None:
+        fold = self._fold
+        if pinned:
+            return self._draft.now_ms  # for whichever worker fits
+        if fold.parked is not None:
+            return None
+        deadline_ms = self._deadline_ms()
+        if fold.paused is not None:
+            return deadline_ms
+        if self._program is None:
+            return self._draft.now_ms  # for a worker that knows the workflow
+        dues = [] if deadline_ms is None else [deadline_ms]
+        if self._dues and (going(self._draft) or fold.rollback is not None):
+            dues.append(self._dues[0][0])
+        return min(dues, default=None)
+
+
+def park(
+    run: RunContext,
+    *,
+    after_seq: int,
+    generation: int,
+    reason: str,
+    failure: Failure,
+    now_ms: int,
+    again: bool = True,
+) -> Transition:
+    """Hold a run whose journal cannot even be read; ``again`` False records nothing new."""
+    entry = j.RunParked(seq=after_seq + 1, at_ms=now_ms, reason=reason, failure=failure)
+    return Transition(
+        after_seq=after_seq,
+        status=RunStatus.SUSPENDED,
+        generation=generation,
+        entries=(entry,) if again else (),
+        waiting=(Waiting(kind="operator", unit=None, since_ms=now_ms, reason=reason),),
+        failure=failure,
+        release=True,
+    )

@@ -1,0 +1,1 @@
+"""Operator tools for durable-core: the durable command."""
