@@ -140,11 +140,6 @@ class Retry:
         return bool(self.on(error))
 
 
-DEFAULT_RETRY = Retry()
-DEFAULT_UNDO_RETRY = Retry(max_attempts=5)
-NO_RETRY = Retry(max_attempts=1)
-
-
 def _unit_interval(seed: str, attempt: int) -> float:
     digest = hashlib.blake2b(
         f"{seed}\x1f{attempt}".encode("utf-8", "surrogatepass"), digest_size=8
@@ -177,3 +172,8 @@ def _exception_types(name: str, value: Any) -> tuple[type[BaseException], ...]:
                 + f", not {one!r}"
             )
     return types
+
+
+DEFAULT_RETRY = Retry()
+DEFAULT_UNDO_RETRY = Retry(max_attempts=5)
+NO_RETRY = Retry(max_attempts=1)
