@@ -42,7 +42,7 @@ lint: $(STAMP) ## ruff, mypy and import-linter, without the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache --no-logo
 
 check: lint test ## lint, then the tests exactly as `make test`; what CI runs
 

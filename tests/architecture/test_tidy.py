@@ -173,3 +173,9 @@ def test_files_are_one_noun_or_one_verb() -> None:
         if len(path.read_text(encoding="utf-8").splitlines()) > LINES_PER_FILE_MAX
     }
     assert long == LONG_FILES, f"over {LINES_PER_FILE_MAX} lines, or no longer so"
+
+
+def test_every_folder_with_modules_is_a_package() -> None:
+    """A folder without `__init__.py` is invisible to the contracts that hold the floors."""
+    folders = {path.parent for path in FILES if path.parent != SRC}
+    assert [short(folder) for folder in folders if not (folder / "__init__.py").exists()] == []
