@@ -118,3 +118,7 @@ class StepFailed(DurableError):
 
 class TerminalError(DurableError):
     """Raised by a handler to say that retrying is pointless: the unit fails at once."""
+
+
+class InvariantError(DurableError):
+    """This library broke one of its own named rules; a bug of ours, caught before the write."""
