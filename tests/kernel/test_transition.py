@@ -1,0 +1,521 @@
+"""One run through the kernel: what each kind of step, failure and message comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+from tests.kernel.worlds import Suspending, World, boom, call, done
+
+from durable_core.errors import StepFailed
+from durable_core.kernel import journal as j
+from durable_core.kernel.event import AttemptStopped, AttemptSucceeded, MessageKind
+from durable_core.kernel.failure import Failure
+from durable_core.kernel.ids import UnitKey
+from durable_core.kernel.limits import Limits
+from durable_core.kernel.outcome import Completed, Ending, Failed, Outcome, Settled, TimedOut, Won
+from durable_core.kernel.policy import Retry
+from durable_core.kernel.run import RunContext, RunStatus
+from durable_core.kernel.step import (
+    All,
+    Ask,
+    Call,
+    Child,
+    ChildSpec,
+    First,
+    Record,
+    Timer,
+    Undo,
+    Wait,
+)
+from durable_core.kernel.value import NULL, Payload
+
+Gen = Generator[Ask, Outcome, Ending]
+
+
+def must(outcome: Outcome) -> Payload:
+    if isinstance(outcome, Failed):
+        raise StepFailed("step", outcome.failure)
+    assert isinstance(outcome, Completed)
+    return outcome.payload
+
+
+def three(run: RunContext) -> Gen:
+    must((yield call("a", undo=True)))
+    must((yield call("b", undo=True)))
+    return done(must((yield call("c"))))
+
+
+def test_a_straight_run_of_n_steps_costs_n_commits() -> None:
+    world = World(three, {"c": [b"3"]})
+
+    status = world.finish()
+
+    assert status is RunStatus.COMPLETED
+    assert world.kinds() == [
+        "unit_completed a",
+        "unit_completed b",
+        "unit_completed c",
+        "run_completed",
+    ]
+    ended = world.journal[-1]
+    assert isinstance(ended, j.RunCompleted) and ended.payload == Payload(b"3")
+
+
+def test_a_failed_attempt_is_retried_after_its_delay_and_counted_across_crashes() -> None:
+    retry = Retry(max_attempts=3, initial=2, jitter=0)
+
+    def body(run: RunContext) -> Gen:
+        return done(must((yield call("a", retry=retry))))
+
+    world = World(body, {"a": [boom(), boom(), b"1"]})
+    first = world.advance().attempts[0]
+    transition = world.advance(world.report(first))
+
+    assert transition.release and transition.resume_at_ms == 1_000 + 2_000
+    assert [w.kind for w in transition.waiting] == ["retry"]
+    world.crash()
+    assert world.advance().attempts == ()  # never earlier than its backoff
+    assert world.finish() is RunStatus.COMPLETED
+    assert world.of_kind(j.AttemptFailed) == ["a", "a"]
+    assert world.now_ms == 1_000 + 2_000 + 4_000
+
+
+def test_max_attempts_counts_the_first_try() -> None:
+    for tries in (1, 2, 3):
+        policy = Retry(max_attempts=tries, initial=0)
+
+        def body(run: RunContext, policy: Retry = policy) -> Gen:
+            return done(must((yield call("a", retry=policy))))
+
+        world = World(body, {"a": [boom()]})
+        assert world.finish() is RunStatus.FAILED
+        assert world.calls == ["a"] * tries
+
+
+def test_a_failure_undoes_completed_units_in_reverse_commit_order() -> None:
+    world = World(three, {"c": [boom("no")]})
+
+    assert world.finish() is RunStatus.FAILED
+    assert world.calls[-2:] == ["undo b", "undo a"]
+    ended = world.journal[-1]
+    assert isinstance(ended, j.RunFailed)
+    assert str(ended.failure) == "ValueError: no"
+    world.check()
+
+
+def test_a_compensation_that_keeps_failing_does_not_stop_the_others() -> None:
+    world = World(three, {"c": [boom("no")], "undo b": [boom("stuck")]})
+
+    assert world.finish() is RunStatus.COMPENSATION_FAILED
+    ended = world.journal[-1]
+    assert isinstance(ended, j.RunFailed) and ended.not_compensated == ("b",)
+    assert world.of_kind(j.UnitCompensated) == ["a"]
+
+
+def test_retry_of_a_failed_run_repeats_what_was_undone_and_what_failed() -> None:
+    world = World(three, {"c": [boom(), boom(), boom(), b"3"]})
+    assert world.finish() is RunStatus.FAILED
+    world.script["c"] = [b"3"]
+    world.calls.clear()
+    world.deliver(MessageKind.RETRY)
+
+    assert world.finish() is RunStatus.COMPLETED
+    assert world.calls == ["a", "b", "c"]
+    world.check()
+
+
+def test_retry_of_a_failed_rollback_repeats_only_the_failed_undos() -> None:
+    world = World(three, {"c": [boom()], "undo b": [boom()]})
+    assert world.finish() is RunStatus.COMPENSATION_FAILED
+    world.script["undo b"] = [b"null"]
+    world.calls.clear()
+    world.deliver(MessageKind.RETRY)
+
+    assert world.finish() is RunStatus.FAILED
+    assert world.calls == ["undo b"]
+
+
+def fan(run: RunContext) -> Gen:
+    settled = yield All(
+        steps=(call("p", "x", undo=True), call("p", "y"), call("p", "z", undo=True)),
+        max_concurrency=2,
+    )
+    assert isinstance(settled, Settled)
+    for outcome in settled.outcomes:
+        must(outcome)
+    return done()
+
+
+def test_parallel_runs_everything_and_reports_the_first_failure_in_declaration_order() -> None:
+    world = World(fan, {"p/y": [boom("y")], "p/z": [boom("z")]})
+    assert len(world.advance().attempts) == 2  # max_concurrency
+
+    assert world.finish() is RunStatus.FAILED
+    ended = world.journal[-1]
+    assert isinstance(ended, j.RunFailed) and ended.failure.message == "y"
+    assert world.of_kind(j.UnitCompensated) == ["p/x"]
+
+
+def test_a_completed_entry_is_not_run_again_when_its_sibling_is_retried() -> None:
+    world = World(fan, {"p/y": [boom(), b"2"]})
+
+    assert world.finish(crash_before={2}) is RunStatus.COMPLETED
+    assert world.calls.count("p/x") == 1
+
+
+def nap(run: RunContext) -> Gen:
+    must((yield Timer(unit=UnitKey.of("nap"), due=lambda now_ms: now_ms + 5_000)))
+    return done()
+
+
+def test_a_sleep_never_fires_early_and_is_never_re_anchored() -> None:
+    world = World(nap)
+    assert world.advance().resume_at_ms == 6_000
+    world.now_ms = 5_999
+    assert world.advance().entries == ()
+    assert world.last is not None and world.last.resume_at_ms == 6_000
+    world.now_ms = 6_000
+    assert world.advance().ended
+
+
+def test_a_computed_duration_that_cannot_be_used_fails_its_unit() -> None:
+    def body(run: RunContext) -> Gen:
+        must((yield Timer(unit=UnitKey.of("nap"), due=lambda now_ms: boom("negative"))))
+        return done()
+
+    world = World(body)
+    assert world.finish() is RunStatus.FAILED
+    assert world.kinds()[0] == "unit_failed nap"
+
+
+def signal(run: RunContext) -> Gen:
+    first = yield Wait(unit=UnitKey.of("one"), signal=lambda: "go")
+    second = yield Wait(
+        unit=UnitKey.of("two"), signal=lambda: "go", timeout_ms=1_000, may_time_out=True
+    )
+    if isinstance(second, TimedOut):
+        return done(Payload(b'"timed out"'))
+    return done(Payload(must(first).data + must(second).data))
+
+
+def test_signals_that_came_early_are_consumed_in_order_of_arrival() -> None:
+    world = World(signal)
+    world.deliver(MessageKind.SIGNAL, "go", Payload(b"1"))
+    world.deliver(MessageKind.SIGNAL, "other", Payload(b"9"))
+    world.deliver(MessageKind.SIGNAL, "go", Payload(b"2"))
+
+    assert world.finish() is RunStatus.COMPLETED
+    ended = world.journal[-1]
+    assert isinstance(ended, j.RunCompleted) and ended.payload == Payload(b"12")
+    assert [m.name for m in world.inbox] == ["other"]
+
+
+def test_a_signal_after_the_time_out_loses_the_race_though_both_are_seen_at_once() -> None:
+    world = World(signal)
+    world.deliver(MessageKind.SIGNAL, "go", Payload(b"1"))
+    world.advance()
+    world.now_ms += 1_001
+    world.deliver(MessageKind.SIGNAL, "go", Payload(b"2"))
+
+    assert world.finish() is RunStatus.COMPLETED
+    assert world.of_kind(j.WaitTimedOut) == ["two"]
+
+
+def test_a_signal_in_time_wins_though_the_worker_comes_late() -> None:
+    world = World(signal)
+    world.deliver(MessageKind.SIGNAL, "go", Payload(b"1"))
+    world.advance()
+    world.now_ms += 1_000
+    world.deliver(MessageKind.SIGNAL, "go", Payload(b"2"))
+    world.now_ms += 60_000
+
+    assert world.finish() is RunStatus.COMPLETED
+    assert world.of_kind(j.SignalConsumed) == ["one", "two"]
+
+
+def test_an_ill_typed_signal_is_rejected_and_the_wait_goes_on() -> None:
+    def body(run: RunContext) -> Gen:
+        return done(
+            must(
+                (
+                    yield Wait(
+                        unit=UnitKey.of("one"),
+                        signal=lambda: "go",
+                        accept=lambda p: boom("type") if p.data == b"bad" else None,
+                    )
+                )
+            )
+        )
+
+    world = World(body)
+    world.deliver(MessageKind.SIGNAL, "go", Payload(b"bad"))
+    world.deliver(MessageKind.SIGNAL, "go", Payload(b"1"))
+    assert world.finish() is RunStatus.COMPLETED
+    assert world.of_kind(j.SignalRejected) == ["one"]
+    assert world.inbox == []
+
+
+def test_a_suspended_unit_is_resumed_once_by_its_token() -> None:
+    def body(run: RunContext) -> Gen:
+        return done(must((yield call("agent"))))
+
+    world = World(body, {"agent": [Suspending("t1")]})
+    assert world.finish() is RunStatus.SUSPENDED
+    assert world.last is not None
+    assert [(w.kind, w.token) for w in world.last.waiting] == [("resume", "t1")]
+    world.deliver(MessageKind.RESUME, payload=Payload(b"7"), token="foreign")
+    assert world.finish() is RunStatus.SUSPENDED
+    world.deliver(MessageKind.RESUME, payload=Payload(b"7"), token="t1")
+    transition = world.advance()
+    (attempt,) = transition.attempts
+    assert (attempt.snapshot, attempt.data) == (Payload(b'"snapshot"'), Payload(b"7"))
+    world.crash()
+    assert world.finish() is RunStatus.COMPLETED
+
+
+def test_a_recorded_value_is_computed_once_and_committed_before_what_follows() -> None:
+    computed: list[int] = []
+
+    def body(run: RunContext) -> Gen:
+        def compute() -> Payload:
+            computed.append(1)
+            return Payload(b'"wire"')
+
+        key = must((yield Record(unit=UnitKey.of("pay"), kind="route_decided", compute=compute)))
+        return done(must((yield call("pay", key.data.decode().strip('"')))))
+
+    world = World(body)
+    first = world.advance()
+    assert [e.kind for e in first.entries] == ["route_decided"]
+    assert [str(a.key.unit) for a in first.attempts] == ["pay/wire"]
+    world.crash()
+    assert world.finish() is RunStatus.COMPLETED
+    assert len(computed) == 1
+
+
+def test_the_first_to_end_wins_the_race_and_the_loser_is_cancelled() -> None:
+    def body(run: RunContext) -> Gen:
+        won = yield First(steps=(call("slow", undo=True), call("fast")))
+        assert isinstance(won, Won)
+        return done(Payload(str(won.index).encode()))
+
+    world = World(body)
+    slow, fast = world.advance().attempts
+    transition = world.advance(world.report(fast))
+    assert transition.stop == (slow.key,)
+    assert not transition.ended  # no end while an attempt is out
+    transition = world.advance(AttemptStopped(slow.key))
+    assert transition.ended
+    assert world.kinds() == ["unit_completed fast", "unit_cancelled slow", "run_completed"]
+
+
+def test_a_late_success_of_the_loser_is_recorded_and_replay_keeps_the_winner() -> None:
+    def body(run: RunContext) -> Gen:
+        won = yield First(steps=(call("slow"), call("fast")))
+        assert isinstance(won, Won)
+        must((yield call("next")))
+        return done(Payload(str(won.index).encode()))
+
+    world = World(body)
+    slow, fast = world.advance().attempts
+    world.advance(world.report(fast))
+    world.advance(AttemptSucceeded(slow.key, NULL))
+    world.crash()
+    assert world.finish() is RunStatus.COMPLETED
+    ended = world.journal[-1]
+    assert isinstance(ended, j.RunCompleted) and ended.payload == Payload(b"1")
+
+
+def parent(run: RunContext) -> Gen:
+    must((yield call("a", undo=True)))
+    spec = ChildSpec(workflow="c", version="1", fingerprint="f", input=NULL, digest="d")
+    result = must((yield Child(unit=UnitKey.of("kid"), begin=lambda: spec, undo=Undo(child=True))))
+    must((yield call("z")))
+    return done(result)
+
+
+def test_the_childs_end_reaches_exactly_its_wait() -> None:
+    world = World(parent)
+    world.finish()
+    (entry,) = [e for e in world.journal if isinstance(e, j.ChildStarted)]
+    world.deliver(MessageKind.CHILD_ENDED, "kid", Payload(b"0"), child_id="another")
+    assert world.finish() is RunStatus.SUSPENDED
+    assert world.inbox == []
+    world.deliver(MessageKind.CHILD_ENDED, "kid", Payload(b"5"), child_id=entry.child_id)
+    assert world.finish() is RunStatus.COMPLETED
+    ended = world.journal[-1]
+    assert isinstance(ended, j.RunCompleted) and ended.payload == Payload(b"5")
+
+
+def test_a_completed_child_is_rolled_back_as_a_unit_by_a_message() -> None:
+    world = World(parent, {"z": [boom()]})
+    world.finish()
+    (entry,) = [e for e in world.journal if isinstance(e, j.ChildStarted)]
+    world.deliver(MessageKind.CHILD_ENDED, "kid", Payload(b"5"), child_id=entry.child_id)
+    assert world.finish() is RunStatus.COMPENSATING
+    (rollback,) = world.sent
+    assert (rollback.kind, rollback.run_id, rollback.reopens) == (
+        MessageKind.ROLLBACK,
+        entry.child_id,
+        True,
+    )
+    assert "undo a" not in world.calls
+    world.deliver(MessageKind.CHILD_UNDONE, "kid", child_id=entry.child_id)
+    assert world.finish() is RunStatus.FAILED
+    assert world.of_kind(j.UnitCompensated) == ["kid", "a"]
+
+
+def test_a_child_that_is_asked_to_roll_back_opens_a_generation_and_tells_its_parent() -> None:
+    world = World(three, parent_id="p", parent_unit="kid")
+    assert world.finish() is RunStatus.COMPLETED
+    assert [m.kind for m in world.sent] == [MessageKind.CHILD_ENDED]
+    world.deliver(MessageKind.ROLLBACK)
+    assert world.finish() is RunStatus.CANCELLED
+    assert world.calls[-2:] == ["undo b", "undo a"]
+    assert [m.kind for m in world.sent] == [MessageKind.CHILD_ENDED, MessageKind.CHILD_UNDONE]
+    assert world.last is not None and world.last.generation == 2
+
+
+def test_cancel_stops_attempts_waits_for_them_and_undoes_a_late_success() -> None:
+    world = World(three)
+    world.advance(world.report(world.advance().attempts[0]))
+    world.deliver(MessageKind.CANCEL, mode="compensate", reason="enough")
+    (b,) = list(world.held.in_flight) if world.held else []
+    transition = world.advance()
+    assert transition.stop == (b,)
+    assert not transition.ended
+    transition = world.advance(AttemptSucceeded(b, NULL))
+    assert [str(a.key.unit) for a in transition.attempts] == ["b"]
+    assert world.finish() is RunStatus.CANCELLED
+    assert world.of_kind(j.UnitCompensated) == ["b", "a"]
+
+
+def test_terminate_undoes_nothing_and_lists_what_was_not_undone() -> None:
+    world = World(nap_after_a)
+    world.finish_until_suspended()
+    world.deliver(MessageKind.CANCEL, mode="terminate")
+    assert world.advance().ended
+    ended = world.journal[-1]
+    assert isinstance(ended, j.RunCancelled) and ended.not_compensated == ("a",)
+
+
+def nap_after_a(run: RunContext) -> Gen:
+    must((yield call("a", undo=True)))
+    must((yield Timer(unit=UnitKey.of("nap"), due=lambda now_ms: now_ms + 5_000)))
+    return done()
+
+
+def test_terminate_and_pause_need_no_definition() -> None:
+    world = World(nap_after_a)
+    world.finish_until_suspended()
+    world.body = None  # type: ignore[assignment]
+    world.deliver(MessageKind.PAUSE)
+    transition = world.advance()
+    assert transition.waiting[0].reason == "paused"
+    world.deliver(MessageKind.CANCEL, mode="terminate")
+    assert world.advance().ended
+
+
+def test_a_paused_run_starts_nothing_and_its_timers_go_on() -> None:
+    world = World(nap_then_b)
+    world.advance()
+    world.deliver(MessageKind.PAUSE)
+    assert world.advance().resume_at_ms is None
+    world.now_ms += 60_000
+    assert world.advance().attempts == ()
+    world.deliver(MessageKind.UNPAUSE)
+    assert [str(a.key.unit) for a in world.advance().attempts] == ["b"]
+
+
+def nap_then_b(run: RunContext) -> Gen:
+    must((yield Timer(unit=UnitKey.of("nap"), due=lambda now_ms: now_ms + 5_000)))
+    must((yield call("b")))
+    return done()
+
+
+def test_a_deadline_fails_the_run_and_rolls_it_back() -> None:
+    world = World(nap_after_a, deadline_ms=3_000)
+    assert world.finish() is RunStatus.FAILED
+    assert world.now_ms == 3_000
+    ended = world.journal[-1]
+    assert isinstance(ended, j.RunFailed) and ended.failure.type == "DeadlineExceeded"
+    assert world.of_kind(j.UnitCompensated) == ["a"]
+
+
+def test_a_run_that_keeps_killing_workers_is_held_before_any_user_code_runs() -> None:
+    started: list[str] = []
+
+    def body(run: RunContext) -> Gen:
+        started.append(run.run_id)
+        yield call("a")
+        return done()
+
+    world = World(body, deaths=5)
+    transition = world.advance()
+    assert transition.release and transition.resume_at_ms is None
+    assert [w.reason for w in transition.waiting] == ["poisoned"]
+    assert started == []
+    world.body = three
+    world.deliver(MessageKind.RETRY)
+    assert world.finish() is RunStatus.COMPLETED
+
+
+def test_a_program_that_no_longer_asks_for_a_recorded_unit_parks_the_run() -> None:
+    world = World(nap_after_a)
+    world.finish_until_suspended()
+    world.body = nap
+    transition = world.advance()
+    assert transition.release and not transition.attempts
+    assert transition.waiting[0].reason == "definition_changed"
+    world.body = nap_after_a
+    assert world.finish() is RunStatus.COMPLETED
+
+
+def test_a_program_that_asks_for_another_kind_at_a_recorded_unit_parks_the_run() -> None:
+    def body(run: RunContext) -> Gen:
+        must((yield call("a", undo=True)))
+        must((yield call("nap")))
+        return done()
+
+    world = World(nap_after_a)
+    world.finish_until_suspended()
+    world.body = body
+    assert world.advance().waiting[0].reason == "definition_changed"
+
+
+def test_the_unit_limit_fails_the_unit_that_would_pass_it() -> None:
+    world = World(three, limits=Limits(units=2))
+    assert world.finish() is RunStatus.FAILED
+    ended = world.journal[-1]
+    assert isinstance(ended, j.RunFailed) and ended.failure.type == "LimitExceededError"
+    assert world.of_kind(j.UnitCompensated) == ["b", "a"]
+
+
+def test_a_verdict_is_recorded_with_its_result_and_never_taken_again() -> None:
+    asked: list[bytes] = []
+
+    def body(run: RunContext) -> Gen:
+        def verdict(payload: Payload) -> Payload | Failure:
+            asked.append(payload.data)
+            return Payload(b'"stop"')
+
+        step: Call = call("loop", "0", conclude=verdict)
+        outcome = yield step
+        assert isinstance(outcome, Completed) and outcome.verdict == Payload(b'"stop"')
+        must((yield call("after")))
+        return done()
+
+    world = World(body)
+    assert world.finish(crash_before={1, 2}) is RunStatus.COMPLETED
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("lost", range(8))
+def test_a_lost_commit_changes_nothing(lost: int) -> None:
+    plain = World(three, {"b": [boom(), b"2"], "c": [boom()]})
+    plain.finish()
+    world = World(three, {"b": [boom(), b"2"], "c": [boom()]})
+    world.lose_commit(lost)
+    assert world.finish() is plain.status
+    assert [e.kind for e in world.journal] == [e.kind for e in plain.journal]
