@@ -120,7 +120,8 @@ class Message:
     ``dedupe``: a second message of the same run with the same key changes nothing.
     ``token``: the message is accepted only once, only while that suspension token is open.
     ``reopens``: may be delivered to an ended run, which becomes live again (``retry``, rollback
-    of a completed child). ``anyone``: any worker may claim the run for it, known workflow or not.
+    of a completed child), and lifts a live run's ``pin``. ``anyone``: any worker may claim the
+    run for it, known workflow or not; the run's next claim, by whomever, ends that.
     """
 
     run_id: str
