@@ -1,0 +1,1 @@
+"""Codec: values and entries to bytes and back, pure."""
