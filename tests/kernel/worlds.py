@@ -15,6 +15,7 @@ import attrs
 from durable_core.kernel import journal as j
 from durable_core.kernel.event import (
     AttemptFailed,
+    AttemptStopped,
     AttemptSucceeded,
     AttemptSuspended,
     Event,
@@ -25,7 +26,7 @@ from durable_core.kernel.ids import UnitKey
 from durable_core.kernel.invariants import check_journal, check_transition
 from durable_core.kernel.journal import Journal
 from durable_core.kernel.limits import DEFAULT_LIMITS, Limits
-from durable_core.kernel.outcome import Attempt, Ending, Outcome, Transition
+from durable_core.kernel.outcome import Attempt, AttemptKey, Ending, Outcome, Transition
 from durable_core.kernel.policy import Retry
 from durable_core.kernel.program import ProgramFactory
 from durable_core.kernel.run import RunContext, RunStatus
@@ -100,6 +101,7 @@ class World:
         self.seen = 0
         self.held: Held | None = None
         self.out: list[Attempt] = []
+        self.stopped: list[AttemptKey] = []
         self.calls: list[str] = []
         self.last: Transition | None = None
         self.sent: list[Any] = []
@@ -126,6 +128,7 @@ class World:
         """Forget everything that was only in memory."""
         self.held = None
         self.out = []
+        self.stopped = []
 
     def advance(self, *events: Event, commit: bool = True) -> Transition:
         """One advance, and (unless it is lost) its commit."""
@@ -146,6 +149,7 @@ class World:
         self.inbox = [m for m in self.inbox if m.seq not in transition.consumed]
         self.out += transition.attempts
         self.out = [a for a in self.out if a.key not in transition.stop]
+        self.stopped += transition.stop
         self.sent += transition.messages
         if transition.release or transition.ended:
             self.crash()
@@ -211,6 +215,16 @@ class World:
             elif transition.resume_at_ms is not None:
                 self.now_ms = max(self.now_ms, transition.resume_at_ms)
                 transition = self.advance(commit=commit)
+
+    def go_on(self, transition: Transition) -> Transition:
+        """Do the next thing there is to do after ``transition``."""
+        if self.stopped:
+            return self.advance(AttemptStopped(self.stopped.pop(0)))
+        if self.out:
+            return self.advance(self.report(self.out.pop(0)))
+        if transition.resume_at_ms is not None:
+            self.now_ms = max(self.now_ms, transition.resume_at_ms)
+        return self.advance()
 
     # --- what can be said afterwards ---------------------------------------------------------
 
