@@ -49,7 +49,7 @@ check: lint test ## lint, then the tests exactly as `make test`; what CI runs
 bench: $(STAMP) ## run the benchmarks, one JSON line a case
 	@set -e; for file in benchmarks/bench_*.py; do \
 	    test -e "$$file" || { echo "no benchmarks yet"; break; }; \
-	    $(BIN)/python "$$file"; \
+	    $(BIN)/python -m "benchmarks.$$(basename $$file .py)"; \
 	done
 
 format: $(STAMP) ## sort imports and format

@@ -1,0 +1,1 @@
+"""Benchmarks, one file a question; each prints one JSON line a case, then a table."""

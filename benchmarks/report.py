@@ -1,0 +1,47 @@
+"""Report: how every benchmark prints what it measured."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sqlite3
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+Row = dict[str, Any]
+
+
+def machine() -> Row:
+    """Where and with what the figures were taken."""
+    return {
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "system": platform.system(),
+        "processor": platform.machine(),
+    }
+
+
+def emit(benchmark: str, row: Row) -> None:
+    """One case as a JSON line on standard output."""
+    print(json.dumps({"benchmark": benchmark, **row}), flush=True)
+
+
+def table(title: str, rows: Sequence[Row]) -> None:
+    """All cases as an aligned table on standard error, for people."""
+    if not rows:
+        return
+    columns = list(rows[0])
+    cells = [[_text(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(c), *(len(line[i]) for line in cells)) for i, c in enumerate(columns)]
+    out = sys.stderr
+    print(f"\n{title}", file=out)
+    print("  ".join(c.ljust(w) for c, w in zip(columns, widths, strict=True)), file=out)
+    for line in cells:
+        print("  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)), file=out)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
+    return "" if value is None else str(value)
