@@ -519,3 +519,18 @@ def test_a_lost_commit_changes_nothing(lost: int) -> None:
     world.lose_commit(lost)
     assert world.finish() is plain.status
     assert [e.kind for e in world.journal] == [e.kind for e in plain.journal]
+
+
+def test_a_child_is_told_to_terminate_once_while_an_attempt_is_waited_for() -> None:
+    def body(run: RunContext) -> Gen:
+        spec = ChildSpec(workflow="c", version="1", fingerprint="f", input=NULL, digest="d")
+        yield All(steps=(Child(unit=UnitKey.of("kid"), begin=lambda: spec), call("a"), call("b")))
+        return done()
+
+    world = World(body)
+    a, b = world.advance().attempts
+    world.deliver(MessageKind.CANCEL, mode="terminate")
+    world.advance()
+    world.advance(AttemptStopped(a.key))
+    assert world.advance(AttemptStopped(b.key)).ended
+    assert [m.kind for m in world.sent] == [MessageKind.CANCEL]

@@ -45,6 +45,7 @@ class Ender:
     def __init__(self, in_flight: Mapping[AttemptKey, Attempt]) -> None:
         self._in_flight = in_flight
         self._stopped: set[AttemptKey] = set()
+        self._told: set[tuple[UnitKey, str]] = set()  # live children, and how
         self._tokens_closed = False
         self._queue: list[UnitKey] | None = None
         self.next_undo: tuple[AttemptKey | None, tuple[AttemptKey, int] | None] = (None, None)
@@ -72,10 +73,11 @@ class Ender:
             draft.stop.append(key)
 
     def cancel_child(self, draft: Draft, unit: UnitKey, state: UnitState, mode: str) -> None:
-        """Tell a live child run to cancel itself; again only to terminate."""
+        """Tell a live child run to cancel itself; once, and once more to terminate."""
         assert state.child_id is not None
-        if state.cancel_requested and mode == "compensate":
+        if (state.cancel_requested and mode == "compensate") or (unit, mode) in self._told:
             return
+        self._told.add((unit, mode))
         draft.record(j.ChildCancelRequested, unit, child_id=state.child_id)
         draft.messages.append(
             Outgoing(

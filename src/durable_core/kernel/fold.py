@@ -102,6 +102,7 @@ class Fold:
         self.deadline_waived = False
         self.rollback: j.RollbackStarted | None = None
         self.ended: j.RunCompleted | j.RunFailed | j.RunCancelled | None = None
+        self.going = True  # whether the program may still record anything new
 
     @classmethod
     def of(cls, run_id: str, entries: Iterable[j.Entry]) -> Fold:
@@ -125,6 +126,12 @@ class Fold:
             self._move(self.undos, self.open_undos, UNDO_MOVES, entry)
         else:
             _RUN_ENTRIES[type(entry)](self, entry)
+            self.going = (
+                self.cancel is None
+                and self.deadline_passed is None
+                and self.rollback is None
+                and self.ended is None
+            )
         self.length = entry.seq
 
     def _move(

@@ -19,21 +19,10 @@ from .tables import UnitStatus
 from .value import NULL
 
 
-def going(draft: Draft) -> bool:
-    """Whether the program may still record anything new."""
-    fold = draft.fold
-    return (
-        fold.cancel is None
-        and fold.deadline_passed is None
-        and fold.rollback is None
-        and fold.ended is None
-    )
-
-
 def _resume(draft: Draft, message: MessageArrived) -> AttemptKey | None:
     token = str(message.facts.get("token"))
     unit, undoing = draft.fold.tokens.get(token, (None, False))
-    if unit is None or (not undoing and not going(draft)):
+    if unit is None or (not undoing and not draft.fold.going):
         return None
     resumed = j.CompensationResumed if undoing else j.UnitResumed
     draft.record(resumed, unit, payload=message.payload or NULL, token=token)

@@ -102,7 +102,7 @@ StepOutcome = Completed | Failed | TimedOut | Attempting | Holding | Recording
 # --- to the engine -----------------------------------------------------------------------
 
 
-@attrs.frozen(slots=True, kw_only=True)
+@attrs.frozen(slots=True, kw_only=True, cache_hash=True)
 class AttemptKey:
     """Which attempt of a run is meant: the unit's own, or that of its compensator."""
 

@@ -38,7 +38,7 @@ from .failure import Failure
 from .fold import Fold, UnitState
 from .ids import UnitKey
 from .journal import Journal
-from .messages import going, take_message, unattended
+from .messages import take_message, unattended
 from .outcome import (
     Attempt,
     Attempting,
@@ -219,7 +219,7 @@ class Held:
     def _take_signal(self, message: MessageArrived) -> None:
         self._signals.setdefault(message.name, deque()).append(message)
         units = self._awaiting.get(message.name)
-        if units and self._frontier is not None and going(self._draft):
+        if units and self._frontier is not None and self._fold.going:
             self._drive(deque(self._frontier.leaves[unit] for unit in units))
 
     def _signals_named(self, name: str) -> Sequence[MessageArrived]:
@@ -236,8 +236,10 @@ class Held:
 
     def _deadline_ms(self) -> int | None:
         """The deadline, as long as it can still fail the run."""
+        if self.run.deadline_ms is None:
+            return None
         over = self._frontier is not None and self._frontier.over
-        if self._fold.deadline_waived or over or not going(self._draft):
+        if self._fold.deadline_waived or over or not self._fold.going:
             return None
         return self.run.deadline_ms
 
@@ -296,7 +298,7 @@ class Held:
                 if recorded_only:
                     self._undecided.append(leaf)
                     return
-                if not going(self._draft) or self._fold.parked is not None:
+                if not self._fold.going or self._fold.parked is not None:
                     return
             outcome = decide(step, state, self._draft.moment)
             match outcome:
@@ -420,7 +422,7 @@ class Held:
         fold = self._fold
         if not self._ready or fold.paused is not None or fold.parked is not None:
             return ()
-        on_the_way = going(self._draft)
+        on_the_way = self._fold.going
         attempts = []
         for key in self._ready:
             if key.compensating or on_the_way:
@@ -467,7 +469,7 @@ class Held:
         if self._program is None:
             return self._draft.now_ms  # for a worker that knows the workflow
         dues = [] if deadline_ms is None else [deadline_ms]
-        if self._dues and (going(self._draft) or fold.rollback is not None):
+        if self._dues and (self._fold.going or fold.rollback is not None):
             dues.append(self._dues[0][0])
         return min(dues, default=None)
 
