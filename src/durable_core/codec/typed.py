@@ -1,4 +1,4 @@
-"""Annotated values <-> plain ones."""
+"""Typed values to builtins and back (first cut: plain cattrs)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from typing import Any
 import cattrs
 
 
-def new_converter() -> cattrs.Converter:
-    return cattrs.Converter()
+class Typed:
+    def __init__(self, converter: cattrs.Converter | None) -> None:
+        self._converter = cattrs.Converter() if converter is None else converter.copy()
 
+    def dump(self, value: Any, type_: Any) -> Any:
+        return self._converter.unstructure(value, unstructure_as=type_)
 
-class TypeTable:
-    def __init__(self, converter: cattrs.Converter) -> None:
-        self._converter = converter
-
-    def unstructure(self, value: Any, type_: Any) -> Any:
-        return self._converter.unstructure(value, type_)
-
-    def structure(self, value: Any, type_: Any) -> Any:
-        return self._converter.structure(value, type_)
+    def load(self, tree: Any, type_: Any) -> Any:
+        return self._converter.structure(tree, type_)
