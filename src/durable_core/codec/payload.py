@@ -1,176 +1,244 @@
-"""Codec: a value and its annotation to a payload and back, the same value or an error.
+"""Values <-> payloads: typed JSON, refused where it would lose something, and byte layers.
 
-What a workflow reads is always decoded from the bytes that are stored, so whatever JSON would
-change is refused when it is written, naming the place and the mend.
+``decode(encode(x, T), T)`` equals ``x`` with the same types, or ``encode`` refuses. The engine
+hands out the decoded value already on the first pass, so there is no drift on replay.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import cattrs
 
 from ..errors import EncodingError, LimitExceededError
 from ..kernel.value import Payload
-from .layers import Layer, LayeredCodec
-from .plain import canonical_tree, dumps, dumps_sorted, escape, is_plain, tag, untag
-from .refusal import Refused, told
-from .typed import Typed
-from .types import ANY
+from . import plain
+from .layers import Layer
+from .refusal import Refusal, mismatch, type_name
+from .typed import TypeTable, new_converter
 
-JSON = "json"
-DEFAULT_DEPTH = 64
+ANY: Any = Any
+"""The type of what nobody annotated."""
+
+DEPTH = 64
 
 
 class Codec(Protocol):
-    """Values to payloads and back; pure, and safe to call from any thread."""
+    """What the engine needs of an encoding of values."""
 
     def encode(
         self, value: object, type_: object = ANY, *, limit: int | None = None, what: str = "value"
     ) -> Payload:
-        """The payload of ``value``, annotated ``type_``; ``what`` names it in errors.
+        """The stored form of ``value``. ``what`` names it in errors.
 
-        Raises ``EncodingError`` for a value that would not come back the same, and
-        ``LimitExceededError`` for more than ``limit`` bytes of JSON.
+        Raises ``EncodingError``, and ``LimitExceededError`` above ``limit`` bytes.
         """
         ...
 
-    def decode(self, payload: Payload, type_: object = ANY) -> Any:
-        """The value. Raises ``EncodingError`` for bytes that do not hold a ``type_``."""
+    def decode(self, payload: Payload, type_: object = ANY, *, what: str = "value") -> Any:
+        """The value again. Raises ``EncodingError``."""
         ...
 
     def canonical(self, payload: Payload) -> bytes:
-        """Bytes that are equal for equal values, for digests; no secret layer is left on them."""
+        """Bytes that are equal for equal values, whatever the order of keys; for digests.
+
+        Raises ``EncodingError``.
+        """
         ...
 
-    def assemble_map(self, parts: Mapping[str, Payload]) -> Payload:
-        """The payload of a dict of these values, without decoding them."""
-        ...
 
-    def assemble_list(self, parts: Sequence[Payload]) -> Payload:
-        """The payload of a list of these values, without decoding them."""
-        ...
+def _finite(text: str) -> float:
+    number = float(text)
+    if number - number != 0.0:
+        raise ValueError("a number too large for a float")
+    return number
 
 
 def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
 
 
-_loads = json.JSONDecoder(parse_constant=_no_constant).decode
+_to_text = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+).encode
+_from_text = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant).decode
 
 
 class JsonCodec:
-    """Typed JSON. ``converter`` brings the user's own cattrs hooks, which come first.
+    """Typed JSON in UTF-8; the encoding is called ``json``.
 
-    ``max_depth`` bounds how deep containers may be nested. Compose with byte layers by ``|``.
+    ``converter`` replaces the one that shapes annotated values: start from ``new_converter()``,
+    whose hooks are strict, and register your own on it. It is copied.
     """
 
-    def __init__(
-        self, converter: cattrs.Converter | None = None, *, max_depth: int = DEFAULT_DEPTH
-    ) -> None:
-        self._typed = Typed(converter)
-        self._max_depth = max_depth
+    encoding = "json"
 
-    def __or__(self, layer: Layer) -> LayeredCodec:
-        return LayeredCodec(self, (layer,))
+    def __init__(
+        self, converter: cattrs.Converter | None = None, *, max_depth: int = DEPTH
+    ) -> None:
+        self._max_depth = max_depth
+        self._types = TypeTable(new_converter() if converter is None else converter.copy())
 
     def encode(
         self, value: object, type_: object = ANY, *, limit: int | None = None, what: str = "value"
     ) -> Payload:
-        """See ``Codec.encode``."""
+        """JSON bytes. Raises ``EncodingError``, or ``LimitExceededError`` above ``limit`` bytes."""
         try:
-            tree = value if type_ is ANY else self._typed.dump(value, type_)
-            data = self._bytes(tree)
-        except Refused as refused:
-            raise EncodingError(
-                f"{what} cannot be stored: at {refused.path}, {refused.reason}"
-            ) from refused.__cause__
-        except RecursionError as error:
-            raise EncodingError(
-                f"{what} cannot be stored: it contains itself, or is nested too deep"
-            ) from error
+            if type_ is not ANY:
+                value = self._types.unstructure(value, type_)
+            data = self._to_bytes(value, plain.NODES if limit is None else limit)
+        except Refusal as refusal:
+            raise EncodingError(f"{what} cannot be stored: {refusal.sentence()}") from refusal
+        except LimitExceededError as error:
+            raise LimitExceededError(f"{what} is too large: {error}") from None
         except Exception as error:
-            raise EncodingError(
-                f"{what} cannot be stored: the code of its class or hook raised {told(error)}"
-            ) from error
+            raise EncodingError(f"{what} cannot be stored: {_hook_failed(error)}") from error
         if limit is not None and len(data) > limit:
-            raise LimitExceededError(
-                f"{what} takes {len(data)} bytes of JSON, over the limit of {limit}: keep large "
-                "data elsewhere and pass a reference to it, or allow more in Limits"
-            )
-        return Payload(data)
+            raise over_limit(what, len(data), limit)
+        return Payload(data, self.encoding)
 
-    def _bytes(self, tree: Any) -> bytes:
-        if is_plain(tree, self._max_depth):
-            try:
-                return dumps(tree).encode()
-            except ValueError:
-                pass  # NaN, a lone surrogate or a huge int: the walk says where
-        return dumps(tag(tree, self._max_depth)).encode()
-
-    def decode(self, payload: Payload, type_: object = ANY) -> Any:
-        """See ``Codec.decode``."""
-        if payload.encoding != JSON:
-            raise unknown_encoding(payload.encoding)
-        data = payload.data
+    def decode(self, payload: Payload, type_: object = ANY, *, what: str = "value") -> Any:
+        """The value again. Raises ``EncodingError``."""
+        value, tagged = self._parse(payload, what)
         try:
-            tree = _loads(data.decode())
-            if b"\\ud" in data or b"\\uD" in data:
-                dumps(tree).encode()  # raises for lone surrogates, which we never write
-            if b'"$' in data or b'"\\u0024' in data:
-                tree = untag(tree, keep_of=type_ is not ANY)
-            return tree if type_ is ANY else self._typed.load(tree, type_)
-        except Refused as refused:
-            raise EncodingError(
-                f"the stored JSON does not hold what is expected: at {refused.path}, "
-                f"{refused.reason}"
-            ) from refused.__cause__
-        except (ValueError, RecursionError) as error:
-            raise EncodingError(
-                f"the stored bytes are not JSON that can be read ({told(error)}): they are "
-                "damaged, or were not written by this codec"
-            ) from error
+            if type_ is ANY:
+                return plain.read(value, final=True) if tagged else value
+            if tagged:
+                value = plain.read(value, final=False)
+            return self._types.structure(value, type_)
+        except Refusal as refusal:
+            raise EncodingError(f"{what} cannot be read: {refusal.sentence()}") from refusal
         except Exception as error:
-            raise EncodingError(
-                f"a stored value cannot be read: the code of its class or hook raised {told(error)}"
-            ) from error
+            raise EncodingError(f"{what} cannot be read: {_hook_failed(error)}") from error
 
     def canonical(self, payload: Payload) -> bytes:
-        """See ``Codec.canonical``."""
-        if payload.encoding != JSON:
-            raise unknown_encoding(payload.encoding)
-        try:
-            tree = _loads(payload.data.decode())
-            if b'"$map"' in payload.data:
-                tree = canonical_tree(tree)
-            return dumps_sorted(tree).encode()
-        except (ValueError, RecursionError) as error:
+        """Bytes that are equal for equal values, whatever the order of keys; for digests.
+
+        Raises ``EncodingError``.
+        """
+        value, tagged = self._parse(payload, "value")
+        if tagged:
+            value = _with_sorted_maps(value)
+        return plain.canonical_text(value).encode()
+
+    def __or__(self, layer: Layer) -> LayeredCodec:
+        return LayeredCodec(self, (layer,))
+
+    def _to_bytes(self, value: object, nodes: int) -> bytes:
+        if plain.is_json(value, self._max_depth, nodes):
+            try:
+                return _to_text(value).encode()
+            except ValueError:
+                pass  # NaN or a lone surrogate: the walk below says where
+        return _to_text(plain.Writer(self._max_depth, nodes).write(value)).encode()
+
+    def _parse(self, payload: Payload, what: str) -> tuple[Any, bool]:
+        """The JSON value, and whether it may hold tags."""
+        if payload.encoding != self.encoding:
             raise EncodingError(
-                f"the stored bytes are not JSON that can be read ({told(error)})"
-            ) from error
-
-    def assemble_map(self, parts: Mapping[str, Payload]) -> Payload:
-        """See ``Codec.assemble_map``."""
-        items = []
-        for key, part in parts.items():
-            if part.encoding != JSON:
-                raise unknown_encoding(part.encoding)
-            items.append(dumps(escape(key)).encode() + b":" + part.data)
-        return Payload(b"{" + b",".join(items) + b"}")
-
-    def assemble_list(self, parts: Sequence[Payload]) -> Payload:
-        """See ``Codec.assemble_list``."""
-        for part in parts:
-            if part.encoding != JSON:
-                raise unknown_encoding(part.encoding)
-        return Payload(b"[" + b",".join([part.data for part in parts]) + b"]")
+                f"{what} cannot be read: its encoding is {payload.encoding!r}, this codec reads "
+                f"{self.encoding!r}; give the engine the codec it was written with"
+            )
+        try:
+            text = payload.data.decode()
+            value = _from_text(text)
+            if "\\ud" in text or "\\uD" in text:
+                _to_text(value).encode()
+        except (ValueError, RecursionError) as error:
+            raise EncodingError(f"{what} cannot be read: not JSON ({error})") from error
+        return value, '"$' in text
 
 
-def unknown_encoding(encoding: str) -> EncodingError:
-    """The error for a payload that was written by a codec the deployer no longer configures."""
-    return EncodingError(
-        f"a stored value has the encoding {encoding!r}, which this codec cannot read: give the "
-        "Engine the codec (and the layers) it was written with"
+class LayeredCodec:
+    """A codec under byte layers; it also reads what was written with fewer of them."""
+
+    def __init__(self, inner: JsonCodec, layers: tuple[Layer, ...]) -> None:
+        self._inner = inner
+        self._layers = layers
+        for layer in layers:
+            if not layer.name or "+" in layer.name:
+                raise ValueError(f"a layer's name is not empty and holds no '+': {layer.name!r}")
+        self.encoding = "+".join((inner.encoding, *(layer.name for layer in layers)))
+
+    def encode(
+        self, value: object, type_: object = ANY, *, limit: int | None = None, what: str = "value"
+    ) -> Payload:
+        """Sealed bytes; ``limit`` counts these. Raises as ``JsonCodec.encode`` does."""
+        data = self._inner.encode(value, type_, what=what).data
+        for layer in self._layers:
+            data = _through(layer.seal, data, f"{what} cannot be sealed by layer {layer.name!r}")
+        if limit is not None and len(data) > limit:
+            raise over_limit(what, len(data), limit)
+        return Payload(data, self.encoding)
+
+    def decode(self, payload: Payload, type_: object = ANY, *, what: str = "value") -> Any:
+        """The value again. Raises ``EncodingError``."""
+        return self._inner.decode(self.opened(payload, what=what), type_, what=what)
+
+    def canonical(self, payload: Payload) -> bytes:
+        """As ``JsonCodec.canonical``, of the opened bytes. Raises ``EncodingError``."""
+        return self._inner.canonical(self.opened(payload))
+
+    def opened(self, payload: Payload, *, what: str = "value") -> Payload:
+        """The payload without its layers. Raises ``EncodingError``."""
+        base, *names = payload.encoding.split("+")
+        ours = [layer.name for layer in self._layers]
+        if base != self._inner.encoding or names != ours[: len(names)]:
+            raise EncodingError(
+                f"{what} cannot be read: its encoding is {payload.encoding!r}, this codec reads "
+                f"{self.encoding!r} and what has fewer layers"
+            )
+        data = payload.data
+        for layer in reversed(self._layers[: len(names)]):
+            data = _through(layer.open, data, f"{what} cannot be opened by layer {layer.name!r}")
+        return Payload(data, self._inner.encoding)
+
+    def __or__(self, layer: Layer) -> LayeredCodec:
+        return LayeredCodec(self._inner, (*self._layers, layer))
+
+
+def over_limit(what: str, size: int, limit: int) -> LimitExceededError:
+    """The error for too many encoded bytes."""
+    return LimitExceededError(
+        f"{what} is too large: {size} bytes encoded, the limit is {limit}; store it elsewhere "
+        f"and keep a reference, or raise the limit"
     )
+
+
+def _through(function: Callable[[bytes], bytes], data: bytes, failed: str) -> bytes:
+    """The layer's bytes. Its error's text stays out of ours: it may hold what was sealed."""
+    try:
+        result = function(data)
+    except Exception as error:
+        raise EncodingError(f"{failed} ({type_name(type(error))})") from error
+    if type(result) is not bytes:
+        raise EncodingError(f"{failed}: it gave {type_name(type(result))}, not bytes")
+    return result
+
+
+def _hook_failed(error: Exception) -> str:
+    """What is said of an exception out of a user's hook or class; never raises."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deep, or contains itself; store ids instead of references"
+    try:
+        text = str(error)
+    except Exception:
+        text = "its message cannot be read"
+    return f"{type_name(type(error))} was raised: {text[:500]}"
+
+
+def _with_sorted_maps(value: Any) -> Any:
+    """The order of a dict's items does not count, so that of its stored pairs neither."""
+    if type(value) is list:
+        return [_with_sorted_maps(item) for item in value]
+    if type(value) is not dict:
+        return value
+    sorted_ = {key: _with_sorted_maps(item) for key, item in value.items()}
+    if len(sorted_) == 1 and type(sorted_.get("$map")) is list:
+        sorted_["$map"].sort(key=plain.canonical_text)
+    return sorted_
+
+
+__all__ = ["ANY", "Codec", "JsonCodec", "LayeredCodec", "Payload", "over_limit", "mismatch"]

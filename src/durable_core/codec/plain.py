@@ -1,205 +1,266 @@
-"""The tag walk: builtins as JSON and back, strictly, with nothing lost and nothing imported.
+"""Plain values <-> JSON values: the closed set of builtins, each loss refused, tags for the rest.
 
-JSON's own types stand for themselves. A closed set of builtins is written as an object with one
-key, its tag: ``{"$datetime": "2026-01-31T12:00:00+01:00"}``. Keys of the user's that begin with
-``$`` get another ``$`` in front, so that a look-alike stays data.
+JSON's own types stand for themselves. The others become an object with one key that starts with
+a single ``$`` (``{"$decimal": "1.50"}``); a user's key that starts with ``$`` gets one more, so
+data that looks like a tag stays data. Nothing is ever imported or built by a stored name.
 """
 
 from __future__ import annotations
 
 import base64
-import dataclasses
-import datetime as dt
-import decimal
-import enum
 import json
 import math
-import re
-import uuid
-from collections.abc import Callable, Iterator, Mapping
-from types import AsyncGeneratorType, CoroutineType, GeneratorType, MappingProxyType, NoneType
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
 
 import attrs
 
-from ..kernel.failure import Failure, failure_from_plain, failure_to_plain
-from .refusal import Refused, index_step, key_step, type_name
+from ..errors import LimitExceededError
+from .refusal import Refusal, at_index, at_key, type_name, unknown
 
-SCALARS = frozenset({NoneType, bool, int, float, str})
-
-MAX_DIGITS = 4_300
-_HUGE = 10**MAX_DIGITS
-
-dumps = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
-).encode
-"""Compact JSON; the caller has bounded the depth."""
-
-dumps_sorted = json.JSONEncoder(
-    ensure_ascii=False,
-    allow_nan=False,
-    check_circular=False,
-    separators=(",", ":"),
-    sort_keys=True,
-).encode
+INT_BOUND = 10**4300
+"""Python itself refuses to read longer numbers from text."""
+NODES = 10_000_000
+"""The most values that one value may consist of when no byte limit says otherwise."""
+SIGN = "$"
 
 
-class Of:
-    """A value of one member of a union that its JSON alone would not tell apart."""
-
-    __slots__ = ("label", "value")
-
-    def __init__(self, label: str, value: Any) -> None:
-        self.label = label
-        self.value = value
+# --- what annotations add to the closed set (see typed.py) -----------------------------------
 
 
-class Pairs:
-    """A mapping whose keys are not texts."""
-
-    __slots__ = ("items",)
-
-    def __init__(self, items: list[tuple[Any, Any]]) -> None:
-        self.items = items
-
-
+@attrs.frozen(slots=True)
 class Bag:
-    """A set whose items have been shaped, and may not be hashable any more."""
+    """The items of a set before they are hashable."""
 
-    __slots__ = ("items", "kind")
-
-    def __init__(self, kind: Literal["set", "frozenset"], items: list[Any]) -> None:
-        self.kind = kind
-        self.items = items
+    tag: str
+    items: list[Any]
 
 
-# --- writing ---------------------------------------------------------------------------------
+@attrs.frozen(slots=True)
+class Pairs:
+    """The items of a dict whose keys are not strings."""
+
+    items: list[tuple[Any, Any]]
 
 
-def is_plain(value: Any, depth: int) -> bool:
-    """Whether ``value`` may go to the JSON encoder as it is; False when in doubt."""
-    kind = type(value)
-    if kind is dict:
-        if depth <= 0:
-            return False
-        for key, item in value.items():
-            if type(key) is not str or key[:1] == "$":
-                return False
-            if type(item) not in SCALARS and not is_plain(item, depth - 1):
-                return False
-        return True
-    if kind is list:
-        if depth <= 0:
-            return False
-        for item in value:
-            if type(item) not in SCALARS and not is_plain(item, depth - 1):
-                return False
-        return True
-    return kind in SCALARS
+@attrs.frozen(slots=True)
+class As:
+    """A member of a union, and which one it is where its looks do not tell."""
+
+    label: str
+    value: Any
 
 
-def tag(value: Any, depth: int) -> Any:
-    """``value`` as JSON's own types. Raises ``Refused`` for what would not come back the same."""
-    return _tag(value, depth, set())
+# --- leaves ------------------------------------------------------------------------------------
 
 
-def _tag(value: Any, depth: int, above: set[int]) -> Any:
-    kind = type(value)
-    writer = _LEAVES.get(kind)
-    if writer is not None:
-        return writer(value)
-    container = _CONTAINERS.get(kind)
-    if container is None:
-        raise Refused(_why_not(value))
-    if id(value) in above:
-        raise Refused(f"the {type_name(kind)} contains itself; values must be trees")
-    if depth <= 0:
-        raise Refused("the value is nested too deep: flatten it, or allow a greater max_depth")
-    above.add(id(value))
-    tree = container(value, depth - 1, above)
-    above.discard(id(value))
-    return tree
+def _write_datetime(value: datetime) -> Any:
+    if value.tzinfo is not None and value.utcoffset() is None:
+        raise Refusal("its time zone gives no offset", "use a time zone with an offset")
+    text = value.isoformat()
+    return [text, 1] if value.fold else text
 
 
-def _step(value: Any, depth: int, above: set[int], step: str) -> Any:
-    try:
-        return _tag(value, depth, above)
-    except Refused as refused:
-        raise refused.at(step) from None
+def _read_datetime(raw: Any) -> datetime:
+    if type(raw) is list:
+        text, fold = raw
+        return datetime.fromisoformat(text).replace(fold=fold)
+    return datetime.fromisoformat(raw)
 
 
-def _tag_list(value: Any, depth: int, above: set[int]) -> Any:
-    return [_step(item, depth, above, index_step(i)) for i, item in enumerate(value)]
+def _write_time(value: time) -> Any:
+    if value.tzinfo is not None and value.utcoffset() is None:
+        raise Refusal("its time zone gives no offset without a date", "use a fixed offset")
+    text = value.isoformat()
+    return [text, 1] if value.fold else text
 
 
-def _tag_dict(value: dict[Any, Any], depth: int, above: set[int]) -> Any:
-    tree = {}
-    for key, item in value.items():
-        if type(key) is not str:
-            raise Refused(
-                f"a key is of type {type_name(type(key))}; keys of an unannotated dict must be "
-                "str: annotate it, e.g. dict[int, str], or convert the keys"
-            ).at(key_step(key))
-        try:
-            written = _text(key)
-        except Refused as refused:
-            raise refused.at(key_step(key)) from None
-        tree[escape(written)] = _step(item, depth, above, key_step(key))
-    return tree
+def _read_time(raw: Any) -> time:
+    if type(raw) is list:
+        text, fold = raw
+        return time.fromisoformat(text).replace(fold=fold)
+    return time.fromisoformat(raw)
 
 
-def _tag_set(name: str, items: Any, depth: int, above: set[int]) -> Any:
-    trees = [_step(item, depth, above, "{}") for item in items]
-    return {name: sorted(trees, key=dumps_sorted)}
+def _write_decimal(value: Decimal) -> str:
+    if not value.is_finite():
+        raise Refusal("NaN and infinity are not stored", "use None where there is no number")
+    return str(value)
 
 
-def _tag_pairs(value: Pairs, depth: int, above: set[int]) -> Any:
-    return {
-        "$map": [
-            [_step(key, depth, above, key_step(key)), _step(item, depth, above, key_step(key))]
-            for key, item in value.items
-        ]
-    }
+def _read_decimal(raw: Any) -> Decimal:
+    if type(raw) is not str:
+        raise ValueError("not text")
+    value = Decimal(raw)
+    if not value.is_finite():
+        raise ValueError("not finite")
+    return value
 
 
-def _tag_failure(value: Failure, depth: int, above: set[int]) -> Any:
-    return {"$failure": _tag(failure_to_plain(value), depth + 1, above)}
+def _read_timedelta(raw: Any) -> timedelta:
+    days, seconds, microseconds = raw
+    return timedelta(days, seconds, microseconds)
 
 
-Container = Callable[[Any, int, set[int]], Any]
-
-_CONTAINERS: Mapping[type, Container] = {
-    list: _tag_list,
-    dict: _tag_dict,
-    tuple: lambda value, depth, above: {"$tuple": _tag_list(value, depth, above)},
-    set: lambda value, depth, above: _tag_set("$set", value, depth, above),
-    frozenset: lambda value, depth, above: _tag_set("$frozenset", value, depth, above),
-    Failure: _tag_failure,
-    Bag: lambda value, depth, above: _tag_set(f"${value.kind}", value.items, depth, above),
-    Pairs: _tag_pairs,
-    Of: lambda value, depth, above: {"$of": [value.label, _tag(value.value, depth + 1, above)]},
+LEAVES: Mapping[type, tuple[str, Callable[[Any], Any]]] = {
+    datetime: ("$datetime", _write_datetime),
+    date: ("$date", date.isoformat),
+    time: ("$time", _write_time),
+    timedelta: ("$timedelta", lambda value: [value.days, value.seconds, value.microseconds]),
+    Decimal: ("$decimal", _write_decimal),
+    UUID: ("$uuid", str),
+    bytes: ("$bytes", lambda value: base64.b64encode(value).decode("ascii")),
+}
+LEAF_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "$datetime": _read_datetime,
+    "$date": date.fromisoformat,
+    "$time": _read_time,
+    "$timedelta": _read_timedelta,
+    "$decimal": _read_decimal,
+    "$uuid": UUID,
+    "$bytes": lambda raw: base64.b64decode(raw, validate=True),
 }
 
 
-def escape(key: str) -> str:
-    """A user's key as it is written."""
-    return "$" + key if key[:1] == "$" else key
+# --- writing -----------------------------------------------------------------------------------
+
+_WHOLE = frozenset({str, bool, float, type(None)})
 
 
-def _same(value: Any) -> Any:
-    return value
+def is_json(value: object, depth: int, nodes: int) -> bool:
+    """True if the value can go to the JSON encoder as it stands (it may still hold NaN)."""
+    kind = type(value)
+    if kind is dict or kind is list:
+        return _room_left(value, depth, nodes) >= 0
+    return kind in _WHOLE or (kind is int and -INT_BOUND < value < INT_BOUND)  # type: ignore[operator]
 
 
-def _int(value: int) -> int:
-    if value.bit_length() > 4_096 and abs(value) >= _HUGE:
-        raise Refused(f"the int has more than {MAX_DIGITS} digits, which no reader would take")
-    return value
+def _room_left(value: Any, depth: int, nodes: int) -> int:
+    """How many nodes may still come, or -1 if this value needs tags or has to be refused."""
+    nodes -= len(value)
+    if nodes < 0 or depth <= 0:
+        return -1
+    if type(value) is dict:
+        for key in value:
+            if type(key) is not str or key[:1] == SIGN:
+                return -1
+        value = value.values()
+    for item in value:
+        kind = type(item)
+        if kind in _WHOLE:
+            continue
+        if kind is int:
+            if not -INT_BOUND < item < INT_BOUND:
+                return -1
+        elif kind is dict or kind is list:
+            nodes = _room_left(item, depth - 1, nodes)
+            if nodes < 0:
+                return -1
+        else:
+            return -1
+    return nodes
 
 
-def _float(value: float) -> float:
-    if not math.isfinite(value):
-        raise Refused(f"the float {value!r} has no JSON form: use None, or a text")
-    return value
+class Writer:
+    """One strict walk from a plain value to a JSON value, naming the place of what it refuses."""
+
+    def __init__(self, depth: int, nodes: int) -> None:
+        self._depth = depth
+        self._nodes = nodes
+        self._nodes_max = nodes
+        self._above: list[int] = []
+
+    def write(self, value: Any) -> Any:
+        """The JSON value. Raises ``Refusal``, or ``LimitExceededError`` for too many nodes."""
+        kind = type(value)
+        if kind is str:
+            return _text(value)
+        if kind is bool or value is None:
+            return value
+        if kind is int:
+            if not -INT_BOUND < value < INT_BOUND:
+                raise Refusal("an int of more than 4300 digits", "store it as text or bytes")
+            return value
+        if kind is float:
+            if not math.isfinite(value):
+                raise Refusal(
+                    "NaN and infinity are not stored", "use None where there is no number"
+                )
+            return value
+        leaf = LEAVES.get(kind)
+        if leaf is not None:
+            return {leaf[0]: leaf[1](value)}
+        if kind is As:
+            return {"$as": [value.label, self.write(value.value)]}
+        container = _CONTAINERS.get(kind)
+        if container is None:
+            raise unknown(value)
+        if len(self._above) >= self._depth:
+            raise self._too_deep(value)
+        self._above.append(id(value))
+        written = container(self, value)
+        self._above.pop()
+        return written
+
+    def _too_deep(self, value: Any) -> Refusal:
+        if id(value) in self._above:
+            return Refusal("the value contains itself", "store ids instead of references")
+        return Refusal(f"nested deeper than {self._depth} levels", "flatten it, or store ids")
+
+    def _spend(self, count: int) -> None:
+        self._nodes -= count
+        if self._nodes < 0:
+            raise LimitExceededError(f"it consists of more than {self._nodes_max} values")
+
+    def _items(self, items: Any) -> list[Any]:
+        self._spend(len(items))
+        written = []
+        for index, item in enumerate(items):
+            try:
+                written.append(self.write(item))
+            except Refusal as refusal:
+                raise refusal.within(at_index(index)) from None
+        return written
+
+    def _dict(self, value: dict[Any, Any]) -> dict[str, Any]:
+        self._spend(len(value))
+        written = {}
+        for key, item in value.items():
+            if type(key) is not str:
+                raise _bad_key(key)
+            try:
+                name = _text(key)
+                written[SIGN + name if name[:1] == SIGN else name] = self.write(item)
+            except Refusal as refusal:
+                raise refusal.within(at_key(key)) from None
+        return written
+
+    def _tuple(self, value: tuple[Any, ...]) -> Any:
+        return {"$tuple": self._items(value)}
+
+    def _set(self, value: Any) -> Any:
+        return self._bag(Bag(f"${type(value).__name__}", list(value)))
+
+    def _bag(self, value: Bag) -> Any:
+        return {value.tag: sorted(self._items(value.items), key=canonical_text)}
+
+    def _pairs(self, value: Pairs) -> Any:
+        self._spend(len(value.items))
+        return {"$map": [self._items(pair) for pair in value.items]}
+
+
+_CONTAINERS: Mapping[type, Callable[[Writer, Any], Any]] = {
+    dict: Writer._dict,
+    list: Writer._items,
+    tuple: Writer._tuple,
+    set: Writer._set,
+    frozenset: Writer._set,
+    Bag: Writer._bag,
+    Pairs: Writer._pairs,
+}
 
 
 def _text(value: str) -> str:
@@ -207,257 +268,108 @@ def _text(value: str) -> str:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise Refused(
-                "the str holds a lone surrogate, which is no character: decode the bytes it came "
-                "from with errors='replace'"
-            ) from None
+            raise Refusal("text with a lone surrogate", "encode it to bytes") from None
     return value
 
 
-def _datetime(value: dt.datetime) -> dict[str, str]:
-    text = value.isoformat()
-    if value.tzinfo is not None:
-        if value.utcoffset() is None:
-            raise Refused("the datetime has a tzinfo without an offset: use an aware or naive one")
-        return {"$datetime": text}
-    return {"$datetime": text + "~" if value.fold else text}
-
-
-def _time(value: dt.time) -> dict[str, str]:
-    if value.tzinfo is not None and value.utcoffset() is None:
-        raise Refused(
-            "the time's zone has no offset without a date: use a fixed offset, or a datetime"
-        )
-    text = value.isoformat()
-    return {"$time": text + "~" if value.fold and value.tzinfo is None else text}
-
-
-def _timedelta(value: dt.timedelta) -> dict[str, str]:
-    """Seconds as a decimal text, exact to the microsecond."""
-    total = (value.days * 86_400 + value.seconds) * 1_000_000 + value.microseconds
-    whole, part = divmod(abs(total), 1_000_000)
-    sign = "-" if total < 0 else ""
-    return {"$timedelta": f"{sign}{whole}" + (f".{part:06}".rstrip("0") if part else "")}
-
-
-def _decimal(value: decimal.Decimal) -> dict[str, str]:
-    if not value.is_finite():
-        raise Refused(f"the Decimal {value} is not finite: use None, or a text")
-    return {"$decimal": str(value)}
-
-
-_LEAVES: Mapping[type, Callable[[Any], Any]] = {
-    NoneType: _same,
-    bool: _same,
-    int: _int,
-    float: _float,
-    str: _text,
-    dt.datetime: _datetime,
-    dt.date: lambda value: {"$date": value.isoformat()},
-    dt.time: _time,
-    dt.timedelta: _timedelta,
-    decimal.Decimal: _decimal,
-    uuid.UUID: lambda value: {"$uuid": str(value)},
-    bytes: lambda value: {"$bytes": base64.b64encode(value).decode("ascii")},
-}
-
-
-# --- refusing --------------------------------------------------------------------------------
-
-_LOSSY = (
-    dict, list, tuple, set, frozenset, str, int, float, bytes,
-    dt.datetime, dt.date, dt.time, dt.timedelta, decimal.Decimal, uuid.UUID,
-)  # fmt: skip
-
-_CONSUMED = (GeneratorType, CoroutineType, AsyncGeneratorType)
-
-
-def _why_not(value: Any) -> str:
-    """The refusal of a value of no known type; looks at its class only, never at the value."""
-    kind = type(value)
-    name = type_name(kind)
-    annotate = f"annotate where it comes from (e.g. `-> {name}`), or return plain values"
-    if issubclass(kind, enum.Enum):
-        return f"a member of the enum {name} would lose its type: {annotate}"
-    if issubclass(kind, BaseException):
-        return f"an exception ({name}) is no value: raise it, or return its text"
-    if issubclass(kind, _CONSUMED):
-        return f"a {name} can be read only once: return a list, and await coroutines"
-    if attrs.has(kind) or dataclasses.is_dataclass(kind) or hasattr(kind, "model_dump"):
-        return f"an unannotated {name} would come back as a dict: {annotate}"
-    if hasattr(kind, "_fields") and issubclass(kind, tuple):
-        return f"an unannotated {name} would come back as a tuple: {annotate}"
-    for builtin in _LOSSY:
-        if issubclass(kind, builtin):
-            return f"a {name} would come back as a plain {builtin.__name__}: convert it, or register a hook"
-    if issubclass(kind, (bytearray, memoryview)):
-        return f"a {name} is not stored: convert it with bytes()"
-    if issubclass(kind, (Iterator, MappingProxyType)) or hasattr(kind, "__next__"):
-        return f"a {name} can be read only once or only here: return a list or a dict"
-    if issubclass(kind, type) or callable(value):
-        return f"a {name} is code, and code is not stored: return data"
-    return (
-        f"values of type {name} are not stored: {annotate}, or register a hook for it with "
-        "JsonCodec(converter)"
+def _bad_key(key: object) -> Refusal:
+    return Refusal(
+        f"a dict key of type {type_name(type(key))}; without an annotation keys must be str",
+        "use str keys, or annotate it, e.g. as dict[int, str]",
     )
 
 
-# --- reading ---------------------------------------------------------------------------------
+def canonical_text(value: Any) -> str:
+    """The JSON value as text that does not depend on the order of keys."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True)
 
 
-def untag(tree: Any, *, keep_of: bool = False) -> Any:
-    """The inverse of ``tag``; with ``keep_of`` the labels of unions are kept, as ``Of``."""
-    kind = type(tree)
+# --- reading -----------------------------------------------------------------------------------
+
+
+def read(value: Any, *, final: bool) -> Any:
+    """A JSON value back to a plain one. ``final`` False leaves ``Bag``, ``Pairs`` and ``As``.
+
+    Raises ``Refusal`` for what no writer wrote.
+    """
+    kind = type(value)
     if kind is list:
-        return _untag_list(tree, keep_of)
+        return _read_items(value, final)
     if kind is not dict:
-        return tree
-    value = {}
-    for key, item in tree.items():
-        if key[:1] == "$":
-            if key[1:2] != "$":
-                return _read(tree, key, item, keep_of)
-            key = key[1:]
+        return value
+    if len(value) == 1:
+        (key,) = value
+        if key[:1] == SIGN and key[1:2] != SIGN:
+            return _read_tag(key, value[key], final)
+    plain = {}
+    for key, item in value.items():
+        name = key
+        if key[:1] == SIGN:
+            if key[1:2] != SIGN:
+                raise Refusal(f"the tag {at_key(key)} beside other keys")
+            name = key[1:]
         try:
-            value[key] = item if type(item) in SCALARS else untag(item, keep_of=keep_of)
-        except Refused as refused:
-            raise refused.at(key_step(key)) from None
-    return value
+            plain[name] = read(item, final=final)
+        except Refusal as refusal:
+            raise refusal.within(at_key(name)) from None
+    return plain
 
 
-def _untag_list(tree: Any, keep_of: bool) -> list[Any]:
-    if type(tree) is not list:
-        raise Refused(f"expected a list, found {type_name(type(tree))}")
-    value = []
-    try:
-        for item in tree:
-            value.append(item if type(item) in SCALARS else untag(item, keep_of=keep_of))
-    except Refused as refused:
-        raise refused.at(index_step(len(value))) from None
-    return value
-
-
-def _read(tree: dict[str, Any], name: str, item: Any, keep_of: bool) -> Any:
-    if len(tree) != 1:
-        raise Refused(f"an object has the tag {ascii(name)} beside other keys")
-    reader = _READERS.get(name)
-    if reader is not None:
-        if type(item) is not str:
-            raise Refused(f"the tag {name} needs a text, found {type_name(type(item))}")
+def _read_items(items: list[Any], final: bool) -> list[Any]:
+    plain = []
+    for index, item in enumerate(items):
         try:
-            return reader(item)
-        except (ValueError, ArithmeticError) as error:
-            raise Refused(f"the text of the tag {name} cannot be read ({error})") from None
+            plain.append(read(item, final=final))
+        except Refusal as refusal:
+            raise refusal.within(at_index(index)) from None
+    return plain
+
+
+def _read_tag(tag: str, raw: Any, final: bool) -> Any:
+    leaf = LEAF_READERS.get(tag)
+    if leaf is not None:
+        try:
+            return leaf(raw)
+        except Exception as error:
+            raise Refusal(f"not a {tag[1:]} ({type_name(type(error))})") from error
+    if tag == "$as":
+        if type(raw) is not list or len(raw) != 2 or type(raw[0]) is not str:
+            raise Refusal("a malformed $as")
+        inner = read(raw[1], final=final)
+        return inner if final else As(raw[0], inner)
+    if tag not in ("$tuple", "$set", "$frozenset", "$map"):
+        raise Refusal(f"unknown tag {at_key(tag)}", "was it written by a newer version?")
+    if type(raw) is not list:
+        raise Refusal(f"a malformed {tag}")
+    items = _read_items(raw, final)
+    if tag == "$tuple":
+        return tuple(items)
+    if tag == "$map":
+        if not all(type(pair) is list and len(pair) == 2 for pair in items):
+            raise Refusal("a malformed $map")
+        pairs = Pairs([(key, item) for key, item in items])
+        return finish(pairs) if final else pairs
+    bag = Bag(tag, items)
+    return finish(bag) if final else bag
+
+
+def finish(value: Any) -> Any:
+    """Resolve what ``read(final=False)`` left open; raises ``Refusal`` if it cannot be."""
+    kind = type(value)
+    if kind is list:
+        return [finish(item) for item in value]
+    if kind is dict:
+        return {key: finish(item) for key, item in value.items()}
+    if kind is tuple:
+        return tuple([finish(item) for item in value])
+    if kind is As:
+        return finish(value.value)
     try:
-        collect = _COLLECTIONS[name]
-    except KeyError:
-        raise Refused(f"the tag {ascii(name)} is unknown: a newer version wrote it?") from None
-    return collect(item, keep_of)
-
-
-def _read_of(item: Any, keep_of: bool) -> Any:
-    if type(item) is not list or len(item) != 2 or type(item[0]) is not str:
-        raise Refused("the tag $of needs a label and a value")
-    value = untag(item[1], keep_of=keep_of)
-    return Of(item[0], value) if keep_of else value
-
-
-def _read_set(item: Any, keep_of: bool, kind: type) -> Any:
-    """Items of a typed set may be unhashable before they are shaped: then it is a list."""
-    items = _untag_list(item, keep_of)
-    try:
-        return kind(items)
+        if kind is Bag:
+            items = [finish(item) for item in value.items]
+            return frozenset(items) if value.tag == "$frozenset" else set(items)
+        if kind is Pairs:
+            return {finish(key): finish(item) for key, item in value.items}
     except TypeError:
-        return items
-
-
-def _read_map(item: Any, keep_of: bool) -> Any:
-    pairs = _untag_list(item, keep_of)
-    if any(type(pair) is not list or len(pair) != 2 for pair in pairs):
-        raise Refused("the tag $map needs pairs")
-    try:
-        return dict(pairs)
-    except TypeError:
-        return pairs
-
-
-def _read_failure(item: Any, keep_of: bool) -> Any:
-    try:
-        return failure_from_plain(untag(item))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise Refused(f"the tag $failure cannot be read ({error})") from None
-
-
-_COLLECTIONS: Mapping[str, Callable[[Any, bool], Any]] = {
-    "$tuple": lambda item, keep_of: tuple(_untag_list(item, keep_of)),
-    "$set": lambda item, keep_of: _read_set(item, keep_of, set),
-    "$frozenset": lambda item, keep_of: _read_set(item, keep_of, frozenset),
-    "$map": _read_map,
-    "$of": _read_of,
-    "$failure": _read_failure,
-}
-
-_SECONDS = re.compile(r"(-?)(\d+)(?:\.(\d{1,6}))?", re.ASCII)
-
-
-def read_timedelta(text: str) -> dt.timedelta:
-    """Seconds as a decimal text. Raises ``ValueError``, ``OverflowError``."""
-    match = _SECONDS.fullmatch(text)
-    if match is None:
-        raise ValueError("expected seconds, e.g. -1.5")
-    sign, whole, part = match.groups()
-    span = dt.timedelta(seconds=int(whole), microseconds=int((part or "").ljust(6, "0")))
-    return -span if sign else span
-
-
-def read_decimal(text: str) -> decimal.Decimal:
-    """A finite decimal number. Raises ``ValueError``, ``ArithmeticError``."""
-    value = decimal.Decimal(text)
-    if not value.is_finite():
-        raise ValueError("not a finite number")
+        raise Refusal("items that cannot be hashed without their type", "give the type") from None
     return value
-
-
-def read_datetime(text: str) -> dt.datetime:
-    """ISO 8601; a ``~`` at the end marks the second of two equal wall-clock times."""
-    if text[-1:] == "~":
-        return dt.datetime.fromisoformat(text[:-1]).replace(fold=1)
-    return dt.datetime.fromisoformat(text)
-
-
-def read_time(text: str) -> dt.time:
-    """ISO 8601; ``~`` as for a datetime."""
-    if text[-1:] == "~":
-        return dt.time.fromisoformat(text[:-1]).replace(fold=1)
-    return dt.time.fromisoformat(text)
-
-
-def read_bytes(text: str) -> bytes:
-    """Base 64. Raises ``ValueError``."""
-    return base64.b64decode(text, validate=True)
-
-
-READERS: Mapping[type, Callable[[str], Any]] = {
-    dt.datetime: read_datetime,
-    dt.date: dt.date.fromisoformat,
-    dt.time: read_time,
-    dt.timedelta: read_timedelta,
-    decimal.Decimal: read_decimal,
-    uuid.UUID: uuid.UUID,
-    bytes: read_bytes,
-}
-"""How the text of each tagged builtin is read."""
-
-_READERS = {f"${kind.__name__.lower()}": reader for kind, reader in READERS.items()}
-
-
-def canonical_tree(tree: Any) -> Any:
-    """``tree`` with the pairs of every ``$map`` in a fixed order."""
-    if type(tree) is list:
-        return [canonical_tree(item) for item in tree]
-    if type(tree) is not dict:
-        return tree
-    ordered = {key: canonical_tree(item) for key, item in tree.items()}
-    if len(ordered) == 1 and type(ordered.get("$map")) is list:
-        ordered["$map"].sort(key=dumps_sorted)
-    return ordered

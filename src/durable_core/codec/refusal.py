@@ -1,61 +1,99 @@
-"""Refused: why a value or a stored text is not taken, and where inside it."""
+"""Refusal: why a value cannot be stored, and where inside it; becomes an ``EncodingError``.
+
+Nothing here calls a method of a user's object: a refusal must be able to speak of any of them.
+"""
 
 from __future__ import annotations
 
-from typing import Any, get_origin
+import enum
+import inspect
+import json
+from collections.abc import Iterator
 
-MAX_STEP = 60
+BUILTINS = (str, int, float, bool, bytes, dict, list, tuple, set, frozenset)
+SEGMENT_LENGTH = 60
+ANNOTATE = "annotate the handler's return type (or the input's, or the signal's) with it"
 
 
-class Refused(Exception):
-    """Internal to the codec: becomes an ``EncodingError`` at its door.
+class Refusal(Exception):
+    """A problem at a place; segments are added from the inside out while it travels up."""
 
-    ``steps`` lead from the refused part outwards, as they are added on the way up.
-    """
+    def __init__(self, problem: str, mend: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.mend = mend
+        self.segments: list[str] = []
 
-    def __init__(self, reason: str, *steps: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.steps = list(steps)
-
-    def at(self, step: str) -> Refused:
-        """Say that this happened one level inside ``step``."""
-        self.steps.append(step)
+    def within(self, segment: str) -> Refusal:
+        """The same refusal, seen from one level further out."""
+        self.segments.append(segment)
         return self
 
-    @property
-    def path(self) -> str:
-        """The place, e.g. ``$.items[3].price``."""
-        return "$" + "".join(reversed(self.steps))
+    def sentence(self) -> str:
+        """``at $.items[3].price: problem; mend``."""
+        path = "$" + "".join(reversed(self.segments))
+        mend = f"; {self.mend}" if self.mend else ""
+        return f"at {path}: {self.problem}{mend}"
 
 
-def key_step(key: object) -> str:
-    """The path step of a mapping's key or a field's name."""
-    if type(key) is str and key.isidentifier() and len(key) <= MAX_STEP:
+def at_key(key: object) -> str:
+    """The path segment of a key or an attribute."""
+    if type(key) is not str:
+        return f"[{type_name(type(key))} key]"
+    if key.isidentifier() and key.isascii() and len(key) <= SEGMENT_LENGTH:
         return f".{key}"
-    text = ascii(key) if type(key) in (str, int, bool, type(None)) else type_name(type(key))
-    return f"[{text if len(text) <= MAX_STEP else text[:MAX_STEP] + '...'}]"
+    return f"[{json.dumps(key[:SEGMENT_LENGTH])}]"
 
 
-def index_step(index: int) -> str:
-    """The path step of a list's or tuple's item."""
+def at_index(index: int) -> str:
+    """The path segment of an item."""
     return f"[{index}]"
 
 
-def type_name(type_: Any) -> str:
-    """A type as its author writes it, whatever its metaclass does."""
+def type_name(type_: object) -> str:
+    """A readable name of a class or an annotation; never raises."""
     try:
-        if isinstance(type_, type) and get_origin(type_) is None:
-            return str(type_.__qualname__).rpartition("<locals>.")[2]
-        return str(type_).replace("typing.", "").replace("NoneType", "None")
+        name = type.__dict__["__name__"].__get__(type_) if isinstance(type_, type) else str(type_)
+        if hasattr(type_, "__origin__"):
+            name = str(type_)
+        return str(name).replace("typing.", "")[:SEGMENT_LENGTH]
     except Exception:
-        return "a type whose name cannot be read"
+        return "an unnamed type"
 
 
-def told(error: BaseException) -> str:
-    """A foreign exception in a line, whatever its ``__str__`` does."""
-    try:
-        text = str(error)
-    except Exception:
-        text = "its message cannot be read"
-    return f"{type_name(type(error))}: {text[:300]}"
+def mismatch(value: object, expected: object) -> Refusal:
+    """The value is not what the annotation says."""
+    wanted = type_name(expected)
+    return Refusal(
+        f"the annotation says {wanted}, the value is of type {type_name(type(value))}",
+        f"return a value of type {wanted}, or correct the annotation",
+    )
+
+
+def unknown(value: object) -> Refusal:
+    """The value is of a type that is not in the closed set."""
+    kind = type(value)
+    name = type_name(kind)
+    mro = type.__dict__["__mro__"].__get__(kind)
+    if BaseException in mro:
+        return Refusal(f"{name} is an exception", "raise it, or return its facts as plain values")
+    if enum.Enum in mro:
+        return Refusal(f"{name} is an enum and nothing says so on reading", ANNOTATE)
+    for base in BUILTINS:
+        if base in mro:
+            return Refusal(
+                f"{name} is a subclass of {base.__name__} and would come back as another type",
+                f"convert it with {base.__name__}(...), or {ANNOTATE}",
+            )
+    if inspect.iscoroutine(value):
+        return Refusal("a coroutine is not a value", "an `await` is missing")
+    if Iterator in mro or inspect.isgenerator(value) or inspect.isasyncgen(value):
+        return Refusal(f"{name} can be read only once", "return a list")
+    if kind in (bytearray, memoryview):
+        return Refusal(f"{name} is not stored", "convert it with bytes(...)")
+    if isinstance(value, type) or inspect.isroutine(value) or inspect.ismodule(value):
+        return Refusal(f"{name} is code, not a value", "return data")
+    return Refusal(
+        f"{name} is not a type that can be stored without an annotation",
+        f"{ANNOTATE}, or return plain values",
+    )

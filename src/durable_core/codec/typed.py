@@ -1,4 +1,4 @@
-"""Typed values to builtins and back (first cut: plain cattrs)."""
+"""Annotated values <-> plain ones."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import Any
 import cattrs
 
 
-class Typed:
-    def __init__(self, converter: cattrs.Converter | None) -> None:
-        self._converter = cattrs.Converter() if converter is None else converter.copy()
+def new_converter() -> cattrs.Converter:
+    return cattrs.Converter()
 
-    def dump(self, value: Any, type_: Any) -> Any:
-        return self._converter.unstructure(value, unstructure_as=type_)
 
-    def load(self, tree: Any, type_: Any) -> Any:
-        return self._converter.structure(tree, type_)
+class TypeTable:
+    def __init__(self, converter: cattrs.Converter) -> None:
+        self._converter = converter
+
+    def unstructure(self, value: Any, type_: Any) -> Any:
+        return self._converter.unstructure(value, type_)
+
+    def structure(self, value: Any, type_: Any) -> Any:
+        return self._converter.structure(value, type_)
