@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -85,7 +86,7 @@ def _parts(exc: BaseException, limit: int, depth: int = 2) -> str:
         return ""
     told = []
     for part in tuple(exc.exceptions)[:MAX_CAUSES]:
-        text = _tried(lambda part=part: str(part))
+        text = _tried(functools.partial(str, part))
         inner = _parts(part, limit // 2, depth - 1)
         told.append(
             f"{_type_name(part)}: {clean(text if isinstance(text, str) else '?', limit)}"

@@ -7,7 +7,7 @@ hands out the decoded value already on the first pass, so there is no drift on r
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import cattrs
@@ -16,17 +16,17 @@ from ..errors import EncodingError, LimitExceededError
 from ..kernel.value import Payload
 from . import plain
 from .layers import Layer
-from .refusal import Refusal, mismatch, type_name
+from .refusal import Refusal, type_name
 from .typed import TypeTable, new_converter
+from .types import ANY
 
-ANY: Any = Any
-"""The type of what nobody annotated."""
+__all__ = ["ANY", "DEPTH", "Codec", "JsonCodec", "LayeredCodec"]
 
 DEPTH = 64
 
 
 class Codec(Protocol):
-    """What the engine needs of an encoding of values."""
+    """What the engine needs of an encoding of values; pure, and safe to use from any thread."""
 
     def encode(
         self, value: object, type_: object = ANY, *, limit: int | None = None, what: str = "value"
@@ -45,6 +45,20 @@ class Codec(Protocol):
         """Bytes that are equal for equal values, whatever the order of keys; for digests.
 
         Raises ``EncodingError``.
+        """
+        ...
+
+    def assemble_list(self, parts: Sequence[Payload]) -> Payload:
+        """The payload of a list of these values, without decoding them.
+
+        Raises ``EncodingError`` for an encoding that this codec does not read.
+        """
+        ...
+
+    def assemble_map(self, parts: Mapping[str, Payload]) -> Payload:
+        """The payload of a dict of these values, without decoding them.
+
+        Raises ``EncodingError`` for an encoding that this codec does not read.
         """
         ...
 
@@ -87,7 +101,7 @@ class JsonCodec:
         """JSON bytes. Raises ``EncodingError``, or ``LimitExceededError`` above ``limit`` bytes."""
         try:
             if type_ is not ANY:
-                value = self._types.unstructure(value, type_)
+                value = self._types.shape(type_).write(value)
             data = self._to_bytes(value, plain.NODES if limit is None else limit)
         except Refusal as refusal:
             raise EncodingError(f"{what} cannot be stored: {refusal.sentence()}") from refusal
@@ -105,9 +119,8 @@ class JsonCodec:
         try:
             if type_ is ANY:
                 return plain.read(value, final=True) if tagged else value
-            if tagged:
-                value = plain.read(value, final=False)
-            return self._types.structure(value, type_)
+            shape = self._types.shape(type_)
+            return shape.read(plain.read(value, final=False) if tagged else value)
         except Refusal as refusal:
             raise EncodingError(f"{what} cannot be read: {refusal.sentence()}") from refusal
         except Exception as error:
@@ -123,6 +136,18 @@ class JsonCodec:
             value = _with_sorted_maps(value)
         return plain.canonical_text(value).encode()
 
+    def assemble_list(self, parts: Sequence[Payload]) -> Payload:
+        """The payload of a list of these values, undecoded. Raises ``EncodingError``."""
+        return Payload(b"[" + b",".join([self._json(part) for part in parts]) + b"]")
+
+    def assemble_map(self, parts: Mapping[str, Payload]) -> Payload:
+        """The payload of a dict of these values, undecoded. Raises ``EncodingError``."""
+        items = [
+            _to_text(plain.escaped(key)).encode() + b":" + self._json(part)
+            for key, part in parts.items()
+        ]
+        return Payload(b"{" + b",".join(items) + b"}")
+
     def __or__(self, layer: Layer) -> LayeredCodec:
         return LayeredCodec(self, (layer,))
 
@@ -134,15 +159,18 @@ class JsonCodec:
                 pass  # NaN or a lone surrogate: the walk below says where
         return _to_text(plain.Writer(self._max_depth, nodes).write(value)).encode()
 
-    def _parse(self, payload: Payload, what: str) -> tuple[Any, bool]:
-        """The JSON value, and whether it may hold tags."""
+    def _json(self, payload: Payload, what: str = "a part") -> bytes:
         if payload.encoding != self.encoding:
             raise EncodingError(
                 f"{what} cannot be read: its encoding is {payload.encoding!r}, this codec reads "
                 f"{self.encoding!r}; give the engine the codec it was written with"
             )
+        return payload.data
+
+    def _parse(self, payload: Payload, what: str) -> tuple[Any, bool]:
+        """The JSON value, and whether it may hold tags."""
         try:
-            text = payload.data.decode()
+            text = self._json(payload, what).decode()
             value = _from_text(text)
             if "\\ud" in text or "\\uD" in text:
                 _to_text(value).encode()
@@ -166,12 +194,10 @@ class LayeredCodec:
         self, value: object, type_: object = ANY, *, limit: int | None = None, what: str = "value"
     ) -> Payload:
         """Sealed bytes; ``limit`` counts these. Raises as ``JsonCodec.encode`` does."""
-        data = self._inner.encode(value, type_, what=what).data
-        for layer in self._layers:
-            data = _through(layer.seal, data, f"{what} cannot be sealed by layer {layer.name!r}")
-        if limit is not None and len(data) > limit:
-            raise over_limit(what, len(data), limit)
-        return Payload(data, self.encoding)
+        sealed = self._sealed(self._inner.encode(value, type_, what=what), what)
+        if limit is not None and len(sealed.data) > limit:
+            raise over_limit(what, len(sealed.data), limit)
+        return sealed
 
     def decode(self, payload: Payload, type_: object = ANY, *, what: str = "value") -> Any:
         """The value again. Raises ``EncodingError``."""
@@ -180,6 +206,21 @@ class LayeredCodec:
     def canonical(self, payload: Payload) -> bytes:
         """As ``JsonCodec.canonical``, of the opened bytes. Raises ``EncodingError``."""
         return self._inner.canonical(self.opened(payload))
+
+    def assemble_list(self, parts: Sequence[Payload]) -> Payload:
+        """The payload of a list of these values. Raises ``EncodingError``."""
+        return self._sealed(self._inner.assemble_list([self.opened(part) for part in parts]))
+
+    def assemble_map(self, parts: Mapping[str, Payload]) -> Payload:
+        """The payload of a dict of these values. Raises ``EncodingError``."""
+        opened = {key: self.opened(part) for key, part in parts.items()}
+        return self._sealed(self._inner.assemble_map(opened))
+
+    def _sealed(self, payload: Payload, what: str = "value") -> Payload:
+        data = payload.data
+        for layer in self._layers:
+            data = _through(layer.seal, data, f"{what} cannot be sealed by layer {layer.name!r}")
+        return Payload(data, self.encoding)
 
     def opened(self, payload: Payload, *, what: str = "value") -> Payload:
         """The payload without its layers. Raises ``EncodingError``."""
@@ -239,6 +280,3 @@ def _with_sorted_maps(value: Any) -> Any:
     if len(sorted_) == 1 and type(sorted_.get("$map")) is list:
         sorted_["$map"].sort(key=plain.canonical_text)
     return sorted_
-
-
-__all__ = ["ANY", "Codec", "JsonCodec", "LayeredCodec", "Payload", "over_limit", "mismatch"]

@@ -232,8 +232,7 @@ class Writer:
             if type(key) is not str:
                 raise _bad_key(key)
             try:
-                name = _text(key)
-                written[SIGN + name if name[:1] == SIGN else name] = self.write(item)
+                written[escaped(_text(key))] = self.write(item)
             except Refusal as refusal:
                 raise refusal.within(at_key(key)) from None
         return written
@@ -261,6 +260,11 @@ _CONTAINERS: Mapping[type, Callable[[Writer, Any], Any]] = {
     Bag: Writer._bag,
     Pairs: Writer._pairs,
 }
+
+
+def escaped(key: str) -> str:
+    """A key as it is stored: nobody's own key is taken for a tag."""
+    return SIGN + key if key[:1] == SIGN else key
 
 
 def _text(value: str) -> str:
@@ -354,7 +358,10 @@ def _read_tag(tag: str, raw: Any, final: bool) -> Any:
 
 
 def finish(value: Any) -> Any:
-    """Resolve what ``read(final=False)`` left open; raises ``Refusal`` if it cannot be."""
+    """Resolve what ``read(final=False)`` left open.
+
+    Items that cannot be hashed without their type (a set of objects with fields) stay a list.
+    """
     kind = type(value)
     if kind is list:
         return [finish(item) for item in value]
@@ -364,12 +371,16 @@ def finish(value: Any) -> Any:
         return tuple([finish(item) for item in value])
     if kind is As:
         return finish(value.value)
-    try:
-        if kind is Bag:
-            items = [finish(item) for item in value.items]
+    if kind is Bag:
+        items = [finish(item) for item in value.items]
+        try:
             return frozenset(items) if value.tag == "$frozenset" else set(items)
-        if kind is Pairs:
-            return {finish(key): finish(item) for key, item in value.items}
-    except TypeError:
-        raise Refusal("items that cannot be hashed without their type", "give the type") from None
+        except TypeError:
+            return items
+    if kind is Pairs:
+        pairs = [(finish(key), finish(item)) for key, item in value.items]
+        try:
+            return dict(pairs)
+        except TypeError:
+            return pairs
     return value

@@ -112,7 +112,13 @@ class PlainShape(Shape):
     def __init__(self, type_: Any, origin: type) -> None:
         super().__init__(type_)
         self.origin = origin
-        names = {dict: dict, list: list, tuple: tuple, set: "$set", frozenset: "$frozenset"}
+        names: Mapping[Any, object] = {
+            dict: dict,
+            list: list,
+            tuple: tuple,
+            set: "$set",
+            frozenset: "$frozenset",
+        }
         self.wire = frozenset({names[origin]})
 
     def accepts(self, value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 import types
 import typing
 from collections.abc import Awaitable, Callable, Coroutine, Generator
@@ -97,7 +98,9 @@ def _strip(found: object, strip: tuple[type, ...]) -> object:
     kept = tuple(member for member in members if not _is_one_of(member, strip))
     if any(member in (Any, object) for member in kept) or not kept:
         return ANY
-    return found if len(kept) == len(members) else Union[kept]
+    if len(kept) == len(members):
+        return found
+    return functools.reduce(operator.or_, kept)
 
 
 def _is_one_of(found: object, classes: tuple[type, ...]) -> bool:

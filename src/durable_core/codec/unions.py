@@ -80,7 +80,7 @@ class UnionShape(Shape):
             except Refusal as refusal:
                 first = first or refusal
         if len(fitting) > 1:
-            closer = [
+            closer: list[tuple[Shape, Any]] = [
                 (member, value)
                 for member, value in fitting
                 if isinstance(member, FieldsShape) and member.knows_all(raw)
