@@ -1,0 +1,130 @@
+"""Mapping: between what the kernel says and what the store keeps; pure, one function a shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..codec.records import (
+    entry_to_record,
+    facts_from_text,
+    facts_to_text,
+    failure_to_text,
+    waits_to_text,
+)
+from ..kernel.event import MessageArrived
+from ..kernel.limits import Limits
+from ..kernel.outcome import ChildStart, Outgoing, Transition
+from ..kernel.run import RunContext, RunStatus
+from ..store import Commit, InboxRecord, Message, NewRun, Release, RunRecord
+
+
+def run_context(record: RunRecord, limits: Limits) -> RunContext:
+    """The facts of a run, as the kernel wants them."""
+    return RunContext(
+        run_id=record.run_id,
+        workflow=record.workflow,
+        version=record.version,
+        fingerprint=record.fingerprint,
+        input=record.input,
+        parent_id=record.parent_id,
+        parent_unit=record.parent_unit,
+        depth=record.depth,
+        deadline_ms=record.deadline_ms,
+        deaths=record.deaths,
+        limits=limits,
+    )
+
+
+def message_arrived(record: InboxRecord) -> MessageArrived:
+    """An inbox row as an event."""
+    return MessageArrived(
+        seq=record.seq,
+        kind=record.kind,
+        name=record.name,
+        at_ms=record.at_ms,
+        payload=record.payload,
+        facts=facts_from_text(record.meta),
+    )
+
+
+def commit_of(transition: Transition, record: RunRecord, epoch: int, seen: int) -> Commit:
+    """A transition as the store commits it. ``seen``: the newest message it was told of."""
+    release = None
+    if transition.release:
+        release = Release(due_at_ms=transition.resume_at_ms, pin=transition.pin)
+    return Commit(
+        run_id=record.run_id,
+        epoch=epoch,
+        after_seq=transition.after_seq,
+        status=transition.status.value,
+        generation=transition.generation,
+        entries=tuple(entry_to_record(entry) for entry in transition.entries),
+        consumed=transition.consumed,
+        seen=seen,
+        children=tuple(new_child(child, record) for child in transition.children),
+        messages=tuple(message_of(outgoing) for outgoing in transition.messages),
+        tokens_opened=transition.tokens_opened,
+        tokens_closed=transition.tokens_closed,
+        waiting=waits_to_text(transition.waiting) if transition.waiting else None,
+        failure=None if transition.failure is None else failure_to_text(transition.failure),
+        finished=transition.ended,
+        release=release,
+    )
+
+
+def hand_back(
+    record: RunRecord,
+    epoch: int,
+    *,
+    status: RunStatus,
+    generation: int,
+    after_seq: int,
+    seen: int,
+    due_at_ms: int,
+) -> Commit:
+    """A commit that only gives the lease up, due at once."""
+    return Commit(
+        run_id=record.run_id,
+        epoch=epoch,
+        after_seq=after_seq,
+        status=status.value,
+        generation=generation,
+        seen=seen,
+        release=Release(due_at_ms=due_at_ms),
+    )
+
+
+def new_child(child: ChildStart, parent: RunRecord) -> NewRun:
+    """A child inherits its parent's queue and priority."""
+    return NewRun(
+        run_id=child.run_id,
+        workflow=child.spec.workflow,
+        version=child.spec.version,
+        fingerprint=child.spec.fingerprint,
+        queue=parent.queue,
+        priority=parent.priority,
+        input=child.spec.input,
+        digest=child.spec.digest,
+        parent_id=parent.run_id,
+        parent_unit=str(child.unit),
+        depth=parent.depth + 1,
+    )
+
+
+def message_of(outgoing: Outgoing) -> Message:
+    """A message to another run."""
+    return Message(
+        run_id=outgoing.run_id,
+        kind=outgoing.kind,
+        name=outgoing.name,
+        payload=outgoing.payload,
+        meta=facts_to_text(outgoing.facts),
+        dedupe=outgoing.dedupe,
+        reopens=outgoing.reopens,
+        anyone=outgoing.anyone,
+    )
+
+
+def newest(records: Iterable[InboxRecord], seen: int) -> int:
+    """The highest arrival number among these and ``seen``."""
+    return max((record.seq for record in records), default=seen)
