@@ -4,12 +4,14 @@ A store commits; it decides nothing. Every verb is set-based, so that one round 
 many runs, and every verb is atomic: all of it happens, or none. Rules an adapter must keep:
 
 1. *Fence.* A lease is a row per live run with an ``epoch`` that grows at every claim. A commit,
-   renewal or transaction whose epoch is not the current one changes nothing.
+   renewal or transaction whose epoch is not the current one, or was given up by a release,
+   changes nothing. A lease that expired and was not taken over is still good.
 2. *Order.* Entries of a run are numbered 1..n without gap; messages of a run are numbered by a
    per-run arrival counter that is advanced under the lease row's lock.
 3. *No lost wake-up.* Delivering to an unowned run makes it due at once, in the same
    transaction. A commit that releases a run while messages newer than ``Commit.seen`` lie in
-   its inbox leaves it due at once.
+   its inbox leaves it due at once. One that finishes a run while a newer message that
+   ``reopens`` lies there leaves it opened again. The inbox of an ended run is kept.
 4. *Time.* "now" is the database's clock, in ms since the epoch, and is returned by the verbs
    that the engine's own sense of time is taken from. ``due_at_ms`` is start time, timer, retry
    and lease expiry in one; null means that only a message can move the run.
@@ -36,7 +38,7 @@ from .kernel.value import Payload
 
 @attrs.frozen(slots=True, kw_only=True)
 class NewRun:
-    """A run to be created; ``due_at_ms`` None means due at once, by the store's clock.
+    """A run to be created: ``pending``, generation 1, due ``delay_ms`` from now.
 
     ``digest`` identifies workflow name and canonical input, for duplicate starts.
     ``attributes`` maps attribute names to canonical JSON scalars (text).
@@ -120,8 +122,10 @@ class Message:
     ``dedupe``: a second message of the same run with the same key changes nothing.
     ``token``: the message is accepted only once, only while that suspension token is open.
     ``reopens``: may be delivered to an ended run, which becomes live again (``retry``, rollback
-    of a completed child), and lifts a live run's ``pin``. ``anyone``: any worker may claim the
-    run for it, known workflow or not; the run's next claim, by whomever, ends that.
+    of a completed child), and lifts a live run's ``pin``. A run opened again is ``pending``,
+    due at once, its generation as it was, ``waiting`` and ``failure`` None. ``anyone``: any
+    worker may claim the run for it, whatever its queue, known workflow or not; the run's next
+    claim, by whomever, ends that.
     """
 
     run_id: str
@@ -148,7 +152,8 @@ class InboxRecord:
 
 
 class DeliverVerdict(enum.Enum):
-    """What became of one message."""
+    """What became of one message; where several would do, *unknown*, *duplicate* or *conflict*,
+    *finished*, *stale*, *full* stand in this order."""
 
     DELIVERED = "delivered"
     DUPLICATE = "duplicate"
@@ -241,9 +246,11 @@ class Commit:
 
     Entries continue the journal after ``after_seq`` entries. Messages ``consumed`` leave the
     inbox (deduped ones leave a tombstone). ``children`` are created and ``messages`` delivered
-    in the same transaction. ``waiting`` and ``status`` replace the recorded ones. ``failure``
-    is JSON. With ``finished`` the run has ended: its lease row goes and an outcome stands.
-    With ``release`` the lease is given up; otherwise the worker keeps it.
+    in the same transaction, whatever their inboxes hold; what cannot be delivered is dropped.
+    ``waiting``, ``status``, ``generation`` and ``failure`` (JSON) replace the recorded ones.
+    Closing a token makes an open one *stale*; of a used one it stays known what used it.
+    With ``finished`` the run has ended: its lease row goes, an outcome stands, open tokens are
+    closed. With ``release`` the lease is given up; otherwise the worker keeps it.
     """
 
     run_id: str
@@ -359,7 +366,9 @@ class Store(Protocol):
         ...
 
     async def settled(self, commits: Sequence[Commit]) -> tuple[CommitVerdict, ...]:
-        """After an unknown outcome: which of these commits landed (a keyed re-read)."""
+        """After an unknown outcome: which of these commits landed (a keyed re-read). *Applied*
+        did; *conflict* did not, and its lease is still held: it may be sent again; *fenced* did
+        not or, without entries, cannot be told from what came after: the lease is gone."""
         ...
 
     async def renew(self, leases: Sequence[Lease], *, lease_ms: int) -> RenewResult:

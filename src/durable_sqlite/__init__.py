@@ -1,1 +1,5 @@
-"""SQLite adapter of durable-core."""
+"""SQLite adapter of durable-core: ``SqliteStore``."""
+
+from .store import SqliteStore
+
+__all__ = ["SqliteStore"]
