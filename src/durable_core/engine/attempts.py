@@ -20,7 +20,7 @@ import functools
 import logging
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -70,7 +70,7 @@ class Surroundings:
     limits: Limits
     clock: StoreClock
     deps: Any
-    executor: ThreadPoolExecutor
+    executor: Executor
     entropy: Callable[[int], bytes]
     observers: Observers
 

@@ -1,9 +1,9 @@
 """Clock: the engine's only sense of time, and where its surroundings come in.
 
 Durable decisions use the store's clock: the last store time seen plus a monotonic difference
-(``StoreClock``). ``Host`` bundles what a simulator replaces: the entropy for ids and tokens, and
-the host that renews leases. Waiting goes through the running event loop, which a simulator may
-also bring along.
+(``StoreClock``). ``Host`` bundles what a simulator replaces: the entropy for ids and tokens, the
+threads for plain handlers, and whether leases are renewed from a thread. Waiting goes through
+the running event loop, which a simulator brings along too.
 """
 
 from __future__ import annotations
@@ -11,15 +11,27 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 import attrs
 
 
+def _threads(count: int) -> Executor:
+    return ThreadPoolExecutor(count, thread_name_prefix="durable-step")
+
+
 @attrs.frozen(slots=True, kw_only=True)
 class Host:
-    """The engine's surroundings; ``entropy(n)`` gives n unpredictable bytes."""
+    """The engine's surroundings.
+
+    ``entropy(n)`` gives n unpredictable bytes; ``executor(n)`` calls up to n plain handlers at
+    once; ``renew_in_thread`` False renews leases on the main loop, which only a simulated loop
+    that nothing can block may do.
+    """
 
     entropy: Callable[[int], bytes] = secrets.token_bytes
+    executor: Callable[[int], Executor] = _threads
+    renew_in_thread: bool = True
 
 
 class StoreClock:
@@ -32,25 +44,57 @@ class StoreClock:
         self._store_ms = 0
         self._at = 0.0
 
+    @property
+    def known(self) -> bool:
+        """Whether the store has been asked yet."""
+        return self._loop is not None
+
     def set(self, store_ms: int) -> None:
-        """The store has just said what time it is. Time never goes back."""
-        loop = asyncio.get_running_loop()
-        if self._loop is loop and store_ms < self.now_ms():
-            return
-        self._loop = loop
+        """The store has just said what time it is; it is always right, also backwards."""
+        self._loop = asyncio.get_running_loop()
         self._store_ms = store_ms
-        self._at = loop.time()
+        self._at = self._loop.time()
 
     def now_ms(self) -> int:
         """The store's time, in ms since 1970 UTC."""
         assert self._loop is not None, "the store has not been asked for the time yet"
         return self._store_ms + int((self._loop.time() - self._at) * 1000)
 
+    def seconds_until(self, store_ms: int) -> float:
+        """How long to wait for this moment; at least 0."""
+        assert self._loop is not None, "the store has not been asked for the time yet"
+        passed_s = self._loop.time() - self._at
+        return max(0.0, (store_ms - self._store_ms) / 1000 - passed_s)
+
+
+class Backoff:
+    """Growing, capped pauses with jitter: uniform between a half and the whole."""
+
+    __slots__ = ("_entropy", "_first_s", "_longest_s", "_pause_s")
+
+    def __init__(
+        self, entropy: Callable[[int], bytes], *, first_s: float = 0.05, longest_s: float = 5.0
+    ) -> None:
+        self._entropy = entropy
+        self._first_s = first_s
+        self._longest_s = longest_s
+        self._pause_s = first_s
+
+    def next_s(self) -> float:
+        """Seconds to pause before the next try."""
+        share = int.from_bytes(self._entropy(2), "big") / 65_536
+        pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, self._longest_s)
+        return pause_s * (1 + share) / 2
+
+    def reset(self) -> None:
+        """It went well: begin again with the first pause."""
+        self._pause_s = self._first_s
+
 
 def time_ordered_id(now_ms: int, entropy: Callable[[int], bytes]) -> str:
     """A UUID of version 7 as text: 48 bits of ms, then 74 unpredictable bits (RFC 9562)."""
     value = int.from_bytes(entropy(10), "big")
-    rand_a, rand_b = value >> 68, value & (1 << 62) - 1
-    whole = (now_ms & (1 << 48) - 1) << 80 | 7 << 76 | (rand_a & 0xFFF) << 64 | 2 << 62 | rand_b
+    rand_a, rand_b = value >> 68, value & ((1 << 62) - 1)
+    whole = (now_ms & ((1 << 48) - 1)) << 80 | 7 << 76 | (rand_a & 0xFFF) << 64 | 2 << 62 | rand_b
     text = f"{whole:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -47,7 +47,10 @@ class LeaseKeeper:
         lease_ms: int,
         stall_limit_s: float,
         on_result: Callable[[RenewResult], None],
+        in_thread: bool = True,
     ) -> None:
+        self._in_thread = in_thread
+        self._task: asyncio.Task[None] | None = None
         self._store = store
         self._lease_ms = lease_ms
         self._stall_limit_s = stall_limit_s
@@ -68,6 +71,9 @@ class LeaseKeeper:
         """Begin; the thread opens its store when there is something to renew."""
         self._main = asyncio.get_running_loop()
         self._main_moved_at = self._main.time()
+        if not self._in_thread:
+            self._task = self._main.create_task(self._renew_until_stopped())
+            return
         self._thread = threading.Thread(target=self._run, name="durable-lease", daemon=True)
         self._thread.start()
         self._ready.wait()
@@ -89,10 +95,13 @@ class LeaseKeeper:
 
     async def stop(self) -> None:
         """End the thread and wait for it."""
-        if self._thread is None:
-            return
         self._stopping = True
         self._poke()
+        if self._task is not None:
+            await self._task
+            self._task = None
+        if self._thread is None:
+            return
         thread, self._thread = self._thread, None
         await asyncio.get_running_loop().run_in_executor(None, thread.join)
 
@@ -115,6 +124,9 @@ class LeaseKeeper:
                 if not await self._pause():
                     continue
                 try:
+                    if not self._in_thread:
+                        await self._renew(self._store)
+                        continue
                     if store is None:
                         store = self._store.twin()
                         await store.open(migrate=False)

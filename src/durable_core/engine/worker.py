@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -103,7 +102,7 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
         self._mail_task: asyncio.Task[None] | None = None
         # Abandoned threads keep theirs, so there are more threads than slots.
-        self._executor = ThreadPoolExecutor(concurrency + 4, thread_name_prefix="durable-step")
+        self._executor = host.executor(concurrency + 4)
         around = Surroundings(
             codec=codec,
             limits=limits,
@@ -124,6 +123,7 @@ class Worker:
             lease_ms=self._lease_ms,
             stall_limit_s=limits.loop_stall_limit.total_seconds(),
             on_result=self._renewed,
+            in_thread=host.renew_in_thread,
         )
 
     # --- its life ------------------------------------------------------------------------------
