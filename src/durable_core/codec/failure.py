@@ -31,7 +31,7 @@ def failure_from_exception(
 ) -> Failure:
     """What is kept of ``exc``: at most ``limit`` bytes when written as JSON (1 KiB at least).
 
-    The message is ``str(exc)``, the traceback begins at the first frame outside this library,
+    The message is ``str(exc)``, the traceback leaves out the frames of this library,
     causes go five deep. Never raises, whatever the exception's own methods do.
     """
     limit = max(limit, MIN_LIMIT)
@@ -51,11 +51,19 @@ def _failure(
 
 
 def clean(text: str, limit: int) -> str:
-    """``text`` fit to be stored and shown: no control characters, no lone surrogates."""
+    """``text`` fit to be stored and shown: control characters escaped, NUL and lone surrogates
+    replaced."""
     if str.__len__(text) > limit:
         text = str.__getitem__(text, slice(0, limit)) + CUT
     exact = str.encode(text, "utf-8", "replace").decode("utf-8")
-    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", exact)
+    return _UNSAFE.sub(_escape, exact)
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code == 0:
+        return "\N{REPLACEMENT CHARACTER}"
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
 def _tried(ask: Callable[[], Any]) -> Any:
@@ -118,8 +126,7 @@ def _traceback_text(tb: TracebackType | None) -> str | None:
     frames = list(traceback.walk_tb(tb))
     if not frames:
         return None
-    first = next((i for i, (frame, _) in enumerate(frames) if not _is_ours(frame)), 0)
-    frames = frames[first:]
+    frames = [found for found in frames if not _is_ours(found[0])] or frames
     omitted = len(frames) - MAX_FRAMES
     if omitted > 0:
         head, frames = frames[:10], frames[10 + omitted :]

@@ -120,7 +120,9 @@ class JsonCodec:
             if type_ is ANY:
                 return plain.read(value, final=True) if tagged else value
             shape = self._types.shape(type_)
-            return shape.read(plain.read(value, final=False) if tagged else value)
+            if tagged:
+                value = plain.read(value, final=shape.plain)
+            return shape.check(value) if shape.plain else shape.read(value)
         except Refusal as refusal:
             raise EncodingError(f"{what} cannot be read: {refusal.sentence()}") from refusal
         except Exception as error:

@@ -6,12 +6,14 @@ Nothing here calls a method of a user's object: a refusal must be able to speak 
 from __future__ import annotations
 
 import enum
-import inspect
 import json
-from collections.abc import Iterator
+import types
 
 BUILTINS = (str, int, float, bool, bytes, dict, list, tuple, set, frozenset)
+CODE = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType)
 SEGMENT_LENGTH = 60
+SEGMENTS = 16
+"""The most steps of a path that are shown."""
 ANNOTATE = "annotate the handler's return type (or the input's, or the signal's) with it"
 
 
@@ -31,7 +33,10 @@ class Refusal(Exception):
 
     def sentence(self) -> str:
         """``at $.items[3].price: problem; mend``."""
-        path = "$" + "".join(reversed(self.segments))
+        steps = self.segments[::-1]
+        if len(steps) > SEGMENTS:
+            steps = [*steps[: SEGMENTS // 2], " ... ", *steps[-SEGMENTS // 2 :]]
+        path = "$" + "".join(steps)
         mend = f"; {self.mend}" if self.mend else ""
         return f"at {path}: {self.problem}{mend}"
 
@@ -85,13 +90,13 @@ def unknown(value: object) -> Refusal:
                 f"{name} is a subclass of {base.__name__} and would come back as another type",
                 f"convert it with {base.__name__}(...), or {ANNOTATE}",
             )
-    if inspect.iscoroutine(value):
+    if kind is types.CoroutineType:
         return Refusal("a coroutine is not a value", "an `await` is missing")
-    if Iterator in mro or inspect.isgenerator(value) or inspect.isasyncgen(value):
+    if any("__next__" in vars(base) or "__anext__" in vars(base) for base in mro):
         return Refusal(f"{name} can be read only once", "return a list")
     if kind in (bytearray, memoryview):
         return Refusal(f"{name} is not stored", "convert it with bytes(...)")
-    if isinstance(value, type) or inspect.isroutine(value) or inspect.ismodule(value):
+    if type in mro or kind in CODE:
         return Refusal(f"{name} is code, not a value", "return data")
     return Refusal(
         f"{name} is not a type that can be stored without an annotation",

@@ -31,7 +31,8 @@ class Shape:
 
     wire: Wire = None
     plain = False
-    """True if values are plain already, so that only the outermost type needs a look."""
+    """True if values are plain already, so that only the outermost type needs a look: ``read``
+    takes finished values too, and ``check`` takes nothing else."""
 
     def __init__(self, type_: Any) -> None:
         self.type = type_
@@ -48,6 +49,10 @@ class Shape:
     def read(self, raw: Any, _: Any = None) -> Any:
         """The value again. Raises ``Refusal``."""
         raise NotImplementedError
+
+    def check(self, value: Any) -> Any:
+        """A finished plain value, or what a hand-written one stands for. Raises ``Refusal``."""
+        return self.read(value)
 
     def unlabelled(self, raw: Any) -> Any:
         """What stands under our label: the annotation was a union when this was written.
@@ -103,6 +108,9 @@ class AnyShape(Shape):
     def read(self, raw: Any, _: Any = None) -> Any:
         return finish(raw)
 
+    def check(self, value: Any) -> Any:
+        return value
+
 
 class PlainShape(Shape):
     """A builtin container of unannotated items, e.g. ``dict`` or ``dict[str, Any]``."""
@@ -130,12 +138,16 @@ class PlainShape(Shape):
         return value
 
     def read(self, raw: Any, _: Any = None) -> Any:
-        value = finish(raw)
+        if type(raw) is As:
+            raw = self.unlabelled(raw)
+        return self.check(finish(raw))
+
+    def check(self, value: Any) -> Any:
         if type(value) is self.origin:
             return value
         if type(value) is list and self.origin is not dict:
-            return guarded(self.origin, value, self.label)
-        return self.read(self.unlabelled(raw))
+            return guarded(self.origin, value, f"building {self.label}")
+        return self.unlabelled(value)
 
 
 FROM_JSON: Mapping[Any, Callable[[Any], Any]] = {

@@ -50,6 +50,8 @@ def _underlying(fn: Any) -> Any:
             fn = fn.__func__
         elif isinstance(fn, type) or inspect.isroutine(fn):
             return fn
+        elif inspect.isfunction(getattr(fn, "__wrapped__", None)):  # functools.cache and the like
+            fn = fn.__wrapped__
         else:
             fn = type(fn).__call__
     return fn
