@@ -19,7 +19,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import aiosqlite
@@ -52,28 +52,82 @@ class StoreConnection(sqlite3.Connection):
 
     guarded = False
     """True while a user has this connection inside ``Store.transaction``."""
+    refused: sqlite3.Error | None = None
+    """Why the database could not be opened; ``prepare`` raises it."""
 
     def __init__(self, database: str, *args: Any, **kwargs: Any) -> None:
         if not kwargs.get("uri"):
             _create_private(database)
-        super().__init__(database, *args, **kwargs)
+        try:
+            super().__init__(database, *args, **kwargs)
+        except sqlite3.Error as error:
+            # aiosqlite does not wait for the thread of a connection that never was; so be one,
+            # and be closed in the usual way.
+            self.refused = error
+            super().__init__(":memory:")
 
     def execute(self, sql: str, parameters: Any = (), /) -> Any:
         """As usual, but ``RUN_HERE`` calls its one parameter."""
         if sql is RUN_HERE:
             (work,) = parameters
             return _Answer(work(self))
-        try:
-            return super().execute(sql, parameters)
-        except sqlite3.DatabaseError as error:
-            if self.guarded and code_of(error) == sqlite3.SQLITE_AUTH:
-                raise translated(error, "this database") from error
-            raise
+        if self.guarded:
+            return self.cursor().execute(sql, parameters)
+        return super().execute(sql, parameters)
+
+    def executemany(self, sql: str, rows: Any, /) -> Any:
+        """As usual."""
+        return self.cursor().executemany(sql, rows)
+
+    def executescript(self, script: str, /) -> Any:
+        """As usual."""
+        return self.cursor().executescript(script)
+
+    def cursor(self, factory: Any = None) -> Any:
+        """While guarded, one that says why it refuses."""
+        return super().cursor(factory or (_GuardedCursor if self.guarded else sqlite3.Cursor))
+
+    def commit(self) -> None:
+        """Refused while guarded."""
+        with _said_clearly():
+            super().commit()
+
+    def rollback(self) -> None:
+        """Refused while guarded."""
+        with _said_clearly():
+            super().rollback()
 
     def guard(self, on: bool) -> None:
         """Refuse (or allow again) every statement that begins or ends a transaction."""
         self.guarded = on
         self.set_authorizer(_deny_transactions if on else None)
+
+
+class _GuardedCursor(sqlite3.Cursor):
+    """What the user executes with inside ``Store.transaction``."""
+
+    def execute(self, sql: str, parameters: Any = (), /) -> Any:
+        with _said_clearly():
+            return super().execute(sql, parameters)
+
+    def executemany(self, sql: str, rows: Any, /) -> Any:
+        with _said_clearly():
+            return super().executemany(sql, rows)
+
+    def executescript(self, script: str, /) -> Any:
+        with _said_clearly():
+            return super().executescript(script)
+
+
+@contextlib.contextmanager
+def _said_clearly() -> Iterator[None]:
+    """The guard's refusal as an error of ours; all others are the user's to see."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if code_of(error) != sqlite3.SQLITE_AUTH:
+            raise
+        raise translated(error, "this database") from error
 
 
 def _deny_transactions(action: int, *_names: str | None) -> int:
@@ -131,6 +185,8 @@ class Patience:
 
 def prepare(connection: StoreConnection, synchronous: str, patience: Patience) -> None:
     """Settings that every connection of the store needs; none of them is kept in the file."""
+    if connection.refused is not None:
+        raise connection.refused
     connection.execute(queries.NO_BUSY_TIMEOUT)
     connection.execute(queries.DISTRUST_SCHEMA)
     connection.execute(queries.CHECKPOINT_EVERY)

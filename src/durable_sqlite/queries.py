@@ -24,6 +24,7 @@ SYNCHRONOUS = {
     "FULL": "PRAGMA synchronous = FULL",
     "EXTRA": "PRAGMA synchronous = EXTRA",
 }
+MAIN_FILE = "SELECT file FROM pragma_database_list WHERE name = 'main'"
 
 HAS_SCHEMA = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'durable_schema'"
 CREATE_SCHEMA = """

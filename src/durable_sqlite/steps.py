@@ -38,7 +38,7 @@ Steps = Generator[Query | Many, list[Any], T]
 
 def drive(connection: sqlite3.Connection, steps: Steps[T]) -> T:
     """Run all steps on this connection, in the calling thread."""
-    cursor = connection.cursor()
+    cursor = sqlite3.Cursor(connection)
     rows: list[Any] | None = None
     try:
         while True:

@@ -40,7 +40,7 @@ from durable_core.store import (
 
 from . import claiming, leasing, queries, reading, schema, writing
 from .connection import Patience, StoreConnection, connect, in_thread, prepare, read, write
-from .steps import Query, Steps, join
+from .steps import Query, Steps, drive, join
 from .transaction import SqliteTransaction, transaction
 from .translate import DRIVER_ERRORS, translated
 
@@ -56,6 +56,7 @@ class _Link:
 
     writer: aiosqlite.Connection
     reader: aiosqlite.Connection
+    file: str  # as SQLite names it
     loop: asyncio.AbstractEventLoop
     pid: int
 
@@ -233,10 +234,11 @@ class SqliteStore:
         writer = await self._connect(partial(self._prepare_writer, migrate=migrate))
         try:
             reader = await self._connect(self._prepare_reader)
+            file = await in_thread(reader, lambda connection: drive(connection, _main_file()))
         except BaseException:
             await writer.close()
             raise
-        return _Link(writer, reader, asyncio.get_running_loop(), os.getpid())
+        return _Link(writer, reader, file, asyncio.get_running_loop(), os.getpid())
 
     async def _connect(self, set_up: Callable[[StoreConnection], None]) -> aiosqlite.Connection:
         connection = connect(self._target)
@@ -316,14 +318,19 @@ class SqliteStore:
 
     async def _join(self, conn: Any, steps: Callable[[], Steps[T]]) -> T:
         """Run on the caller's connection, in the caller's transaction, which stays open."""
-        self._checked()
+        link = self._checked()
         if not isinstance(conn, aiosqlite.Connection):
             raise DurableError(
                 f"conn= must be an aiosqlite.Connection, not {type(conn).__qualname__}."
             )
-        return await self._translated(self._join_checked(conn, steps))
+        try:
+            await self._check_joinable(conn, link)
+            return await join(conn, steps())
+        except DRIVER_ERRORS as error:
+            raise translated(error, "the database of conn=") from error
 
-    async def _join_checked(self, conn: aiosqlite.Connection, steps: Callable[[], Steps[T]]) -> T:
+    async def _check_joinable(self, conn: aiosqlite.Connection, link: _Link) -> None:
+        """A write transaction is open, or now begun by the driver, on the store's database."""
         if conn.isolation_level is not None or conn.in_transaction:
             await conn.execute_fetchall(queries.TOUCH)
         if not conn.in_transaction:
@@ -331,13 +338,23 @@ class SqliteStore:
                 "conn= is in autocommit mode and has no transaction open: execute BEGIN first, "
                 "and commit when your own statements are done."
             )
-        return await join(conn, steps())
+        file = await join(conn, _main_file())
+        if file != link.file:
+            raise DurableError(
+                f"conn= is connected to {file!r}, but the store keeps its runs in {self._place}: "
+                "one transaction cannot span both."
+            )
 
     async def _translated(self, verb: Awaitable[T]) -> T:
         try:
             return await verb
         except DRIVER_ERRORS as error:
             raise translated(error, self._place) from error
+
+
+def _main_file() -> Steps[str]:
+    ((file,),) = yield Query(queries.MAIN_FILE)
+    return str(file)
 
 
 async def _close(link: _Link) -> None:

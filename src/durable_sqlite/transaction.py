@@ -8,7 +8,6 @@ closed when the block is left, in whatever way, so an open transaction cannot ou
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -130,10 +129,7 @@ async def close(conn: aiosqlite.Connection, opened: asyncio.Future[None]) -> Non
     """Close a connection that may still be opening; goes on to the end when cancelled."""
 
     async def finish() -> None:
-        try:
-            await opened
-        except (sqlite3.Error, OSError):
-            return  # never opened: aiosqlite has ended its thread
+        await opened
         await conn.close()
 
     await asyncio.shield(asyncio.ensure_future(finish()))
