@@ -1,0 +1,176 @@
+"""The demo as a command: where its files lie, what it prints, and its exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import attrs
+
+from durable_core import DurableError, Engine, JournalEntry
+
+from .drive import Drive, Plan, Stalled
+from .orders import load_orders
+from .process import WorkerDied
+from .progress import Progress
+from .report import PROBLEMS_SHOWN, Facts, check, table
+from .shop import Ledger
+from .terminal import Terminal
+from .timeline import Begun, draw
+from .workflow import WORKFLOWS
+
+BALANCED, UNBALANCED, BROKEN, INTERRUPTED = 0, 1, 2, 130
+IN_MEMORY = ("memory://", "sqlite://", "sqlite:///:memory:")
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Options:
+    """What the command was asked for. ``orders`` None: all that are shipped."""
+
+    db: str | None = None
+    orders: int | None = None
+    kills: int = 3
+    seed: int = 0
+    keep: bool = False
+
+
+def run_demo(options: Options, terminal: Terminal | None = None) -> int:
+    """Run the demo; 0 when the ledger balances, 1 when not, 2 when it broke, 130 on Ctrl-C."""
+    terminal = terminal if terminal is not None else Terminal()
+    if options.db is not None and options.db in IN_MEMORY:
+        terminal.line(
+            f"durable demo: {options.db} lives in one process, but the demo's worker is another; "
+            f"give a file or a server, e.g. --db sqlite:///demo.db"
+        )
+        return BROKEN
+    with folder(options.keep) as place, terminated_like_ctrl_c():
+        try:
+            return asyncio.run(_demo(options, place, terminal))
+        except KeyboardInterrupt:
+            terminal.line()
+            terminal.line("  stopped; the worker is gone too")
+            return INTERRUPTED
+        except (DurableError, Stalled, WorkerDied) as error:
+            terminal.line()
+            terminal.line(f"durable demo: {error}")
+            return BROKEN
+        finally:
+            if options.keep:
+                terminal.line(f"  kept in {place}")
+
+
+@contextlib.contextmanager
+def folder(keep: bool) -> Iterator[Path]:
+    """A new folder for the demo's files, removed at the end unless it is kept."""
+    if keep:
+        yield Path(tempfile.mkdtemp(prefix="durable-demo-"))
+        return
+    with tempfile.TemporaryDirectory(prefix="durable-demo-") as place:
+        yield Path(place)
+
+
+@contextlib.contextmanager
+def terminated_like_ctrl_c() -> Iterator[None]:
+    """A polite SIGTERM, too, leaves nothing behind."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+async def _demo(options: Options, place: Path, terminal: Terminal) -> int:
+    orders = load_orders(options.orders)
+    url = options.db or f"sqlite:///{(place / 'demo.db').as_posix()}"
+    plan = Plan(
+        url=url,
+        ledger=place / "ledger.db",
+        log=place / "worker.log",
+        orders=orders,
+        kills=options.kills,
+        seed=options.seed,
+        tag=secrets.token_hex(3) if options.db else "",
+    )
+    where = "SQLite file" if url.startswith("sqlite") else "database"
+    terminal.line()
+    terminal.line(
+        "  "
+        + terminal.paint("durable demo", "bold")
+        + f"   {len(orders)} orders, one {where}, one worker, to be killed {options.kills} times"
+    )
+    terminal.line()
+    ledger = Ledger(plan.ledger)
+    try:
+        async with Engine(url, WORKFLOWS, migrate=True) as engine:
+            drive = Drive(plan, engine, ledger, Progress(terminal))
+            await drive.run()
+            facts, journals = await drive.facts()
+    finally:
+        ledger.close()
+    terminal.line()
+    show_timeline(terminal, plan, facts, journals)
+    return show_report(terminal, plan, facts)
+
+
+def show_timeline(
+    terminal: Terminal, plan: Plan, facts: Facts, journals: Mapping[str, Sequence[JournalEntry]]
+) -> None:
+    """Print the timeline of the run that has most to tell."""
+    order = max(plan.orders, key=lambda o: _interest(plan.run_id(o), facts, journals))
+    run_id = plan.run_id(order)
+    begun = [Begun(c.unit, c.undo, c.at_ms) for c in facts.calls if c.run_id == run_id]
+    lines = draw(
+        f"order {order.id}: {facts.ends.get(order.id)}",
+        journals[run_id],
+        begun=begun,
+        deaths_ms=[death.at_ms for death in facts.deaths],
+        width=terminal.width - 2,
+    )
+    for pieces in lines:
+        text = "".join(terminal.paint(part, hue) if hue else part for part, hue in pieces)
+        terminal.line("  " + text.rstrip())
+    terminal.line()
+
+
+def _interest(
+    run_id: str, facts: Facts, journals: Mapping[str, Sequence[JournalEntry]]
+) -> tuple[bool, bool, int]:
+    """A run that was cut off by a kill and rolled back is worth more than a long one."""
+    pids = {call.pid for call in facts.calls if call.run_id == run_id}
+    kinds = [entry.kind for entry in journals.get(run_id, ())]
+    return len(pids) > 1, "unit_compensated" in kinds, len(kinds)
+
+
+def show_report(terminal: Terminal, plan: Plan, facts: Facts) -> int:
+    """Print the closing check; the exit status."""
+    report = check(facts)
+    rows = table(report)
+    width = max(len(label) for label, _ in rows)
+    for label, text in rows:
+        terminal.line(f"  {terminal.paint(label.ljust(width), 'dim')}   {text}")
+    terminal.line()
+    problems = list(report.problems)
+    if report.deaths < plan.kills:
+        problems.append(
+            f"the worker was to be killed {plan.kills} times, but all orders were finished after "
+            f"{report.deaths}; try more orders"
+        )
+    if not problems:
+        terminal.line(
+            "  " + terminal.paint("✓ the ledger balances", "green") + ": every order was charged "
+            "exactly once or undone in full"
+        )
+        terminal.line()
+        return BALANCED
+    terminal.line("  " + terminal.paint(f"✗ {len(problems)} findings", "red"))
+    for problem in problems[:PROBLEMS_SHOWN]:
+        terminal.line(f"    {problem}")
+    if len(problems) > PROBLEMS_SHOWN:
+        terminal.line(f"    and {len(problems) - PROBLEMS_SHOWN} more")
+    terminal.line()
+    return UNBALANCED
