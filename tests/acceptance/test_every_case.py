@@ -15,7 +15,7 @@ CASES = (
 )
 
 
-def tests_of_cases() -> list[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+def cases_tested() -> list[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
     """Every test named for a case, with the case."""
     found = []
     for path in sorted(Path(__file__).parent.glob("test_*.py")):
@@ -28,10 +28,10 @@ def tests_of_cases() -> list[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]
 
 
 def test_every_case_has_exactly_one_test() -> None:
-    counts = Counter(case for case, _ in tests_of_cases())
+    counts = Counter(case for case, _ in cases_tested())
     assert counts == Counter(CASES)
 
 
 def test_every_case_is_told_in_our_words() -> None:
-    silent = [case for case, test in tests_of_cases() if not ast.get_docstring(test)]
+    silent = [case for case, test in cases_tested() if not ast.get_docstring(test)]
     assert silent == []

@@ -10,9 +10,9 @@ import asyncio
 from typing import Any
 
 import pytest
+from tests.acceptance.stage import ONCE, PATIENCE_S, Calls, Stage
 
 from durable_core import SKIP, Branch, DefinitionError, RunFailed, StepContext, Undo, Workflow
-from tests.acceptance.stage import ONCE, PATIENCE_S, Calls, Stage
 
 Ctx = StepContext[Any, Any]
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.acceptance.stage import ONCE, PATIENCE_S, Calls, Stage, units
 
 from durable_core import (
     SKIP,
@@ -19,7 +20,6 @@ from durable_core import (
     Workflow,
     WorkflowNotRegisteredError,
 )
-from tests.acceptance.stage import ONCE, PATIENCE_S, Calls, Stage, units
 
 Ctx = StepContext[Any, Any]
 Flow = Workflow[Any, dict[str, Any]]
@@ -284,8 +284,8 @@ def test_r24_a_child_step_keeps_what_it_is_given() -> None:
 
 BUILDERS: dict[str, Callable[[Flow, str], Flow]] = {
     "step": lambda wf, name: wf.step(name, handler),
-    "parallel": lambda wf, name: wf.parallel(name, {f"{name}-entry": handler}),
-    "parallel entry": lambda wf, name: wf.parallel(f"{name}-step", {name: handler}),
+    "parallel": lambda wf, name: wf.parallel(name, {f"e{len(wf.nodes)}": handler}),
+    "parallel entry": lambda wf, name: wf.parallel(f"p{len(wf.nodes)}", {name: handler}),
     "map": lambda wf, name: wf.map(name, lambda ctx: [1], each),
     "route": lambda wf, name: wf.route(name, lambda ctx: "x", {"x": handler}),
     "loop": lambda wf, name: wf.loop(name, each),

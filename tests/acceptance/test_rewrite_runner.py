@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
-
-from durable_core import RunFailed, RunNotFoundError, StepContext, Workflow, WorkflowNotRegisteredError
-from durable_core.store import ClaimRequest, Kind
 from tests.acceptance.stage import (
     AT_ONCE,
     ONCE,
@@ -19,6 +17,17 @@ from tests.acceptance.stage import (
     kinds,
     units,
 )
+
+from durable_core import (
+    Branch,
+    RunFailed,
+    RunNotFoundError,
+    StepContext,
+    Undo,
+    Workflow,
+    WorkflowNotRegisteredError,
+)
+from durable_core.store import ClaimRequest, Kind
 
 Ctx = StepContext[Any, Any]
 
@@ -107,9 +116,7 @@ async def test_r31_exhausted_attempts_start_the_rollback_with_the_last_error(
         seen.append((info.status, str(info.failure)))
 
     wf = (
-        Workflow("w")
-        .step("a", calls.noting("a"), compensate=look)
-        .step("b", broken, retry=AT_ONCE)
+        Workflow("w").step("a", calls.noting("a"), compensate=look).step("b", broken, retry=AT_ONCE)
     )
     engines: list[Any] = []
 
@@ -130,7 +137,6 @@ async def test_r31_exhausted_attempts_start_the_rollback_with_the_last_error(
 
 def yielding(deps: Any) -> Any:
     """A lifespan that yields this."""
-    from contextlib import asynccontextmanager
 
     @asynccontextmanager
     async def lifespan() -> Any:
@@ -162,8 +168,6 @@ async def test_r33_a_throwing_compensator_does_not_stop_the_others(
 
     Ours ends ``compensation_failed`` where the reference cannot be told from a clean rollback.
     """
-    from durable_core import Undo
-
     wf = (
         Workflow("w")
         .step("a", calls.noting("a"), compensate=calls.noting("undo a"))
@@ -181,7 +185,7 @@ async def test_r33_a_throwing_compensator_does_not_stop_the_others(
 
 
 async def test_r34_an_unregistered_workflow_does_not_start(stage: Stage, calls: Calls) -> None:
-    """Starting by an unknown name, or a definition nobody listed, is refused; nothing is written."""
+    """Starting by an unknown name, or a definition nobody listed, is refused; nothing written."""
     wf = Workflow("w").step("a", calls.noting("a"))
     stranger = Workflow("stranger").step("a", calls.noting("a"))
     async with stage.engine(wf) as engine:
@@ -283,8 +287,6 @@ async def test_r41_a_failing_entry_fails_its_step_and_everything_is_undone(
 
     Ours also undoes the entries of the same parallel that did complete.
     """
-    from durable_core import Branch
-
     wf = (
         Workflow("w")
         .step("a", calls.noting("a"), compensate=calls.noting("undo a"))

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.acceptance.stage import PATIENCE_S, Stage
 
 from durable_core import (
     DefinitionError,
@@ -14,7 +15,6 @@ from durable_core import (
     Workflow,
     WorkflowNotRegisteredError,
 )
-from tests.acceptance.stage import PATIENCE_S, Stage
 
 
 async def handler(ctx: StepContext[Any, Any]) -> str:

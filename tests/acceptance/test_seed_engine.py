@@ -7,9 +7,10 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
+from tests.acceptance.stage import AT_ONCE, PATIENCE_S, Calls, Stage, kinds, units
+
 from durable_core import Branch, StepContext, Workflow
 from durable_core.store import Commit, CommitVerdict
-from tests.acceptance.stage import AT_ONCE, PATIENCE_S, Calls, Stage, kinds, units
 
 Ctx = StepContext[Any, Any]
 
@@ -112,7 +113,7 @@ async def test_s10_two_workers_on_one_store_complete_each_unit_once(
 async def test_s11_entries_of_a_parallel_are_units_and_results_of_their_own(
     stage: Stage, calls: Calls
 ) -> None:
-    """Results are read flat by entry and nested under the parallel; units are ``p/x``, ``p/y``..."""
+    """Results are read by entry and under the parallel; units are ``p/x``, ``p/y``, ``p/z``."""
     seen: list[Any] = []
     wf = (
         Workflow("par")

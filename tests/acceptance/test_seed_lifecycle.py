@@ -6,10 +6,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.acceptance.stage import PATIENCE_S, Calls, Stage, units
 
 from durable_core import RunCancelled, RunFinishedError, RunNotFoundError, Workflow
 from durable_core.store import ClaimRequest, Kind
-from tests.acceptance.stage import PATIENCE_S, Calls, Stage, units
 
 
 async def test_s25_a_snapshot_says_everything_about_a_run(stage: Stage, calls: Calls) -> None:

@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.acceptance.stage import ONCE, PATIENCE_S, Calls, Stage, units
 
 from durable_core import RunFailed, StepContext, Workflow
-from tests.acceptance.stage import ONCE, PATIENCE_S, Calls, Stage, units
 
 Ctx = StepContext[Any, Any]
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from tests.acceptance.stage import PATIENCE_S, Calls, Stage, units
 
 from durable_core import RunFinishedError, StepContext, Suspend, Workflow
-from tests.acceptance.stage import PATIENCE_S, Calls, Stage, units
 
 Ctx = StepContext[Any, Any]
 
@@ -101,7 +101,9 @@ async def test_s20_an_agent_step_suspends_and_goes_on_with_snapshot_and_data(sta
     seen: list[Any] = []
 
     async def agent(ctx: Ctx) -> Any:
-        seen.append(None if ctx.resumption is None else (ctx.resumption.snapshot, ctx.resumption.data))
+        seen.append(
+            None if ctx.resumption is None else (ctx.resumption.snapshot, ctx.resumption.data)
+        )
         if ctx.resumption is None:
             return Suspend({"messages": ["hello"]})
         return {"answer": ctx.resumption.data}
