@@ -235,8 +235,9 @@ def test_a_users_hook_that_raises_is_a_refusal_but_an_interrupt_is_not() -> None
         def __getattribute__(self, name: str) -> Any:
             raise RuntimeError("broken property")
 
-    with pytest.raises(EncodingError, match="broken property"):
+    with pytest.raises(EncodingError, match=r"\$\[0\]\.x: .*broken property") as caught:
         CODEC.encode([Broken(1)], list[Broken])
+    assert isinstance(caught.value.__cause__, RuntimeError)
 
     class Interrupt(NoOffset):
         def utcoffset(self, _: dt.datetime | None) -> dt.timedelta | None:
@@ -291,6 +292,14 @@ def test_a_small_value_that_unfolds_without_end_is_refused() -> None:
         value = [value, value]
     with pytest.raises(LimitExceededError, match="more than 10000 values"):
         CODEC.encode(value, limit=10_000)
+
+
+def test_a_small_typed_value_that_unfolds_without_end_is_refused() -> None:
+    node = Node(1)
+    for _ in range(60):
+        node = Node(1, node, node)
+    with pytest.raises(LimitExceededError, match="more than 10000 values"):
+        CODEC.encode(node, Node, limit=10_000)
 
 
 def test_depth_is_counted_in_containers() -> None:

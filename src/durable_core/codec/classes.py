@@ -13,12 +13,12 @@ from functools import cached_property
 from typing import Any
 
 import attrs
-import typing_extensions
 
+from ..errors import LimitExceededError
 from .containers import Resolve
 from .plain import As, finish
 from .refusal import Refusal, at_key, mismatch, type_name
-from .shapes import Shape, guarded
+from .shapes import Shape, guarded, raised, spend
 
 
 @attrs.frozen(slots=True)
@@ -41,10 +41,15 @@ def is_class_with_fields(type_: Any) -> bool:
             attrs.has(cls)
             or dataclasses.is_dataclass(cls)
             or (issubclass(cls, tuple) and hasattr(cls, "_fields"))
-            or typing_extensions.is_typeddict(cls)
+            or is_typed_dict(cls)
             or isinstance(getattr(cls, "__struct_fields__", None), tuple)
         )
     )
+
+
+def is_typed_dict(cls: Any) -> bool:
+    """True for a ``TypedDict`` of ``typing`` or of ``typing_extensions``."""
+    return isinstance(cls, type) and issubclass(cls, dict) and hasattr(cls, "__required_keys__")
 
 
 def is_model(type_: Any) -> bool:
@@ -58,9 +63,7 @@ def fields_of(type_: Any) -> list[Field]:
     """The fields in order, generics filled in. Raises ``Refusal`` if they cannot be resolved."""
     cls = typing.get_origin(type_) or type_
     try:
-        hints = typing_extensions.get_type_hints(
-            cls, localns={cls.__name__: cls}, include_extras=True
-        )
+        hints = typing.get_type_hints(cls, localns={cls.__name__: cls}, include_extras=True)
     except Exception as error:
         raise Refusal(
             f"the annotations of {type_name(cls)} cannot be resolved ({error})",
@@ -89,8 +92,8 @@ def _raw_fields(cls: Any) -> Iterator[Field]:
         for one in dataclasses.fields(cls):
             required = one.default is one.default_factory is dataclasses.MISSING
             yield Field(one.name, Any, one.name if one.init else None, one.init and required)
-    elif typing_extensions.is_typeddict(cls):
-        for name in typing_extensions.get_type_hints(cls):
+    elif is_typed_dict(cls):
+        for name in typing.get_type_hints(cls):
             yield Field(name, Any, name, name in cls.__required_keys__)
     else:
         for name in getattr(cls, "__struct_fields__", None) or cls._fields:
@@ -153,7 +156,8 @@ class FieldsShape(Shape):
             try:
                 shapes.append((field, self._resolve(field.type)))
             except Refusal as refusal:
-                raise refusal.within(at_key(field.name)) from None
+                refusal.within(at_key(field.name))
+                raise
         return shapes
 
     def accepts(self, value: Any) -> bool:
@@ -162,15 +166,21 @@ class FieldsShape(Shape):
     def write(self, value: Any) -> Any:
         if type(value) is not self.cls:
             raise mismatch(value, self.type)
+        spend(len(self.fields))
         written = {}
         for field, shape in self.fields:
             name = field.name
             try:
                 written[name] = shape.write(getattr(value, name))
             except Refusal as refusal:
-                raise refusal.within(at_key(name)) from None
+                refusal.within(at_key(name))
+                raise
+            except (RecursionError, LimitExceededError):
+                raise
             except AttributeError as error:
                 raise Refusal("the field was never set").within(at_key(name)) from error
+            except Exception as error:
+                raise raised(error, "reading the field").within(at_key(name)) from error
         return written
 
     def read(self, raw: Any, _: Any = None) -> Any:
@@ -186,7 +196,8 @@ class FieldsShape(Shape):
             try:
                 value = shape.read(raw[field.name])
             except Refusal as refusal:
-                raise refusal.within(at_key(field.name)) from None
+                refusal.within(at_key(field.name))
+                raise
             if field.init is None:
                 later[field.name] = value
             else:
@@ -233,7 +244,8 @@ class TypedDictShape(FieldsShape):
             try:
                 result[name] = otherwise(item) if shape is None else verb(shape)(item)
             except Refusal as refusal:
-                raise refusal.within(at_key(name)) from None
+                refusal.within(at_key(name))
+                raise
         return result
 
 

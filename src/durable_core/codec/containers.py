@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import collections
 from collections import abc
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
 from .plain import Bag, Pairs
 from .refusal import Refusal, at_index, at_key, mismatch
-from .shapes import Shape, guarded
+from .shapes import Shape, guarded, spend
 
 Resolve = Callable[[Any], Shape]
 
@@ -51,15 +51,17 @@ _KINDS: Mapping[object, type] = {
 }
 
 
-def write_each(shape: Shape, items: Iterable[Any]) -> list[Any]:
+def write_each(shape: Shape, items: Collection[Any]) -> list[Any]:
     """Every item written; a refusal names its index."""
+    spend(len(items))
     write = shape.write
     written: list[Any] = []
     try:
         for item in items:
             written.append(write(item))
     except Refusal as refusal:
-        raise refusal.within(at_index(len(written))) from None
+        refusal.within(at_index(len(written)))
+        raise
     return written
 
 
@@ -71,7 +73,8 @@ def read_each(shape: Shape, items: Iterable[Any]) -> list[Any]:
         for item in items:
             values.append(read(item))
     except Refusal as refusal:
-        raise refusal.within(at_index(len(values))) from None
+        refusal.within(at_index(len(values)))
+        raise
     return values
 
 
@@ -159,7 +162,8 @@ class TupleShape(Shape):
             for shape, item in zip(self.items, items, strict=True):
                 results.append(getattr(shape, verb)(item))
         except Refusal as refusal:
-            raise refusal.within(at_index(len(results))) from None
+            refusal.within(at_index(len(results)))
+            raise
         return results
 
 
@@ -191,12 +195,14 @@ class MappingShape(Shape):
     def write(self, value: Any) -> Any:
         if type(value) not in self.origins:
             raise mismatch(value, self.type)
+        spend(len(value))
         pairs = []
         for key, item in value.items():
             try:
                 pairs.append((self.key.write(key), self.item.write(item)))
             except Refusal as refusal:
-                raise refusal.within(at_key(key)) from None
+                refusal.within(at_key(key))
+                raise
         if not all(type(key) is str for key, _ in pairs):
             return Pairs(pairs)
         written = dict(pairs)
@@ -217,7 +223,8 @@ class MappingShape(Shape):
                 value = self.item.read(item)
                 built[self.key.read(key)] = value
             except Refusal as refusal:
-                raise refusal.within(at_key(key)) from None
+                refusal.within(at_key(key))
+                raise
             except TypeError as error:
                 raise Refusal("a key that cannot be hashed").within(at_key(key)) from error
         return built

@@ -1,4 +1,19 @@
-"""Byte layers over a codec: compression here, encryption as a recipe in the documentation."""
+"""Byte layers over a codec: ``JsonCodec() | ZlibLayer()`` writes ``json+zlib``, and reads ``json``.
+
+Encryption is a layer of a few lines over a library of the user's choice::
+
+    class FernetLayer:
+        name = "fernet"
+
+        def __init__(self, *keys: bytes) -> None:  # the newest key first
+            self._fernet = MultiFernet([Fernet(key) for key in keys])
+
+        def seal(self, data: bytes) -> bytes:
+            return self._fernet.encrypt(data)
+
+        def open(self, data: bytes) -> bytes:
+            return self._fernet.decrypt(data)
+"""
 
 from __future__ import annotations
 

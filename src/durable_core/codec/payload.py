@@ -17,6 +17,7 @@ from ..kernel.value import Payload
 from . import plain
 from .layers import Layer
 from .refusal import Refusal, type_name
+from .shapes import write_bounded
 from .typed import TypeTable, new_converter
 from .types import ANY
 
@@ -99,16 +100,19 @@ class JsonCodec:
         self, value: object, type_: object = ANY, *, limit: int | None = None, what: str = "value"
     ) -> Payload:
         """JSON bytes. Raises ``EncodingError``, or ``LimitExceededError`` above ``limit`` bytes."""
+        nodes = plain.NODES if limit is None else limit
         try:
             if type_ is not ANY:
-                value = self._types.shape(type_).write(value)
-            data = self._to_bytes(value, plain.NODES if limit is None else limit)
+                shape = self._types.shape(type_)
+                value = shape.write(value) if shape.plain else write_bounded(shape, value, nodes)
+            data = self._to_bytes(value, nodes)
         except Refusal as refusal:
-            raise EncodingError(f"{what} cannot be stored: {refusal.sentence()}") from refusal
-        except LimitExceededError as error:
-            raise LimitExceededError(f"{what} is too large: {error}") from None
-        except Exception as error:
-            raise EncodingError(f"{what} cannot be stored: {_hook_failed(error)}") from error
+            error = EncodingError(f"{what} cannot be stored: {refusal.sentence()}")
+            raise error from refusal.__cause__
+        except LimitExceededError as over:
+            raise LimitExceededError(f"{what} is too large: {over}") from None
+        except Exception as raised:
+            raise EncodingError(f"{what} cannot be stored: {_hook_failed(raised)}") from raised
         if limit is not None and len(data) > limit:
             raise over_limit(what, len(data), limit)
         return Payload(data, self.encoding)
@@ -124,9 +128,10 @@ class JsonCodec:
                 value = plain.read(value, final=shape.plain)
             return shape.check(value) if shape.plain else shape.read(value)
         except Refusal as refusal:
-            raise EncodingError(f"{what} cannot be read: {refusal.sentence()}") from refusal
-        except Exception as error:
-            raise EncodingError(f"{what} cannot be read: {_hook_failed(error)}") from error
+            error = EncodingError(f"{what} cannot be read: {refusal.sentence()}")
+            raise error from refusal.__cause__
+        except Exception as raised:
+            raise EncodingError(f"{what} cannot be read: {_hook_failed(raised)}") from raised
 
     def canonical(self, payload: Payload) -> bytes:
         """Bytes that are equal for equal values, whatever the order of keys; for digests.

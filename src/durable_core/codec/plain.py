@@ -222,7 +222,8 @@ class Writer:
             try:
                 written.append(self.write(item))
             except Refusal as refusal:
-                raise refusal.within(at_index(index)) from None
+                refusal.within(at_index(index))
+                raise
         return written
 
     def _dict(self, value: dict[Any, Any]) -> dict[str, Any]:
@@ -234,7 +235,8 @@ class Writer:
             try:
                 written[escaped(_text(key))] = self.write(item)
             except Refusal as refusal:
-                raise refusal.within(at_key(key)) from None
+                refusal.within(at_key(key))
+                raise
         return written
 
     def _tuple(self, value: tuple[Any, ...]) -> Any:
@@ -315,7 +317,8 @@ def read(value: Any, *, final: bool) -> Any:
         try:
             plain[name] = read(item, final=final)
         except Refusal as refusal:
-            raise refusal.within(at_key(name)) from None
+            refusal.within(at_key(name))
+            raise
     return plain
 
 
@@ -325,7 +328,8 @@ def _read_items(items: list[Any], final: bool) -> list[Any]:
         try:
             plain.append(read(item, final=final))
         except Refusal as refusal:
-            raise refusal.within(at_index(index)) from None
+            refusal.within(at_index(index))
+            raise
     return plain
 
 

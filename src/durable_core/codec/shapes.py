@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from ..errors import LimitExceededError
 from .plain import As, Bag, finish
 from .refusal import Refusal, mismatch, type_name
 
@@ -76,7 +78,7 @@ def guarded(function: Callable[[Any], Any], argument: Any, doing: str) -> Any:
     """``function(argument)``, with whatever a user's code raises made a ``Refusal``."""
     try:
         return function(argument)
-    except (Refusal, RecursionError):
+    except (Refusal, RecursionError, LimitExceededError):
         raise
     except Exception as error:
         raise raised(error, doing) from error
@@ -89,6 +91,31 @@ def raised(error: Exception, doing: str) -> Refusal:
     except Exception:
         text = ""
     return Refusal(f"{doing} raised {type_name(type(error))}{text}")
+
+
+# --- a bound on the work -----------------------------------------------------------------------
+
+_nodes: ContextVar[list[int]] = ContextVar("_nodes")
+"""How many values the value that is being written may still consist of."""
+
+
+def write_bounded(shape: Shape, value: Any, nodes: int) -> Any:
+    """``shape.write(value)``; a few objects that hold each other many times may unfold to
+    endless text. Raises ``Refusal``, and ``LimitExceededError`` above ``nodes`` values."""
+    token = _nodes.set([nodes, nodes])
+    try:
+        return shape.write(value)
+    finally:
+        _nodes.reset(token)
+
+
+def spend(count: int) -> None:
+    """``count`` more values are about to be written. Raises ``LimitExceededError``."""
+    left = _nodes.get(None)
+    if left is not None:
+        left[0] -= count
+        if left[0] < 0:
+            raise LimitExceededError(f"it consists of more than {left[1]} values")
 
 
 # --- the simple shapes -------------------------------------------------------------------------

@@ -13,9 +13,15 @@ from collections.abc import Callable
 from typing import Any
 
 import cattrs
-import typing_extensions
 
-from .classes import FieldsShape, ModelShape, TypedDictShape, is_class_with_fields, is_model
+from .classes import (
+    FieldsShape,
+    ModelShape,
+    TypedDictShape,
+    is_class_with_fields,
+    is_model,
+    is_typed_dict,
+)
 from .containers import MAPPINGS, SEQUENCES, MappingShape, SequenceShape, TupleShape
 from .plain import LEAVES
 from .refusal import Refusal, type_name
@@ -37,9 +43,9 @@ WRAPPERS = (
     typing.Annotated,
     typing.Final,
     typing.ClassVar,
-    typing_extensions.Required,
-    typing_extensions.NotRequired,
-    typing_extensions.ReadOnly,
+    typing.Required,
+    typing.NotRequired,
+    *(getattr(typing, name) for name in ("ReadOnly",) if hasattr(typing, name)),
 )
 
 Build = Callable[[Any, cattrs.Converter], Shape]
@@ -174,7 +180,7 @@ def _union(type_: Any, converter: cattrs.Converter) -> Shape:
 
 
 def _fields(type_: Any, converter: cattrs.Converter) -> Shape:
-    kind = TypedDictShape if typing_extensions.is_typeddict(_origin(type_)) else FieldsShape
+    kind = TypedDictShape if is_typed_dict(_origin(type_)) else FieldsShape
     return kind(type_, lambda each: shape_of(each, converter))
 
 
