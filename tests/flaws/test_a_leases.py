@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.flaws.stage import AT_ONCE, ONCE, PATIENCE_S, Ctx, Stage, kinds, kinds_of, units, writes
 
 from durable_core import Engine, Retry, RunFailed, Workflow
 from durable_core.engine.observer import LeaseLost, ObservedEvent
 from durable_core.store import ClaimRequest, CommitVerdict
-from tests.flaws.stage import AT_ONCE, ONCE, PATIENCE_S, Ctx, Stage, kinds, kinds_of, units, writes
 
 
 async def test_flaw_1_a_second_delivery_of_a_failing_step_starts_no_second_retry_chain(
@@ -150,23 +150,23 @@ async def test_flaw_3_a_lost_lease_stops_the_handler_and_is_taken_over_in_second
     lease = timedelta(milliseconds=300)
     other = stage.store()
     await other.open()
-    async with Engine(stage.store(), [workflow], observers=[Watcher()]) as engine:
-        async with engine.worker(lease=lease, grace=timedelta(0)):
-            run = await engine.start(workflow)
-            await begun.wait()
-            request = ClaimRequest(
-                worker="other",
-                lease_ms=3_600_000,
-                limit=1,
-                queues=("default",),
-                kinds=await kinds_of(other, run.id),
-            )
-            async with asyncio.timeout(PATIENCE_S):
-                taken = False
-                while not taken:  # a renewal may come in between
-                    stage.clock.forward(seconds=1)
-                    taken = bool((await other.claim(request)).runs)
-                await stopped.wait()
+    engine = Engine(stage.store(), [workflow], observers=[Watcher()])
+    async with engine, engine.worker(lease=lease, grace=timedelta(0)):
+        run = await engine.start(workflow)
+        await begun.wait()
+        request = ClaimRequest(
+            worker="other",
+            lease_ms=3_600_000,
+            limit=1,
+            queues=("default",),
+            kinds=await kinds_of(other, run.id),
+        )
+        async with asyncio.timeout(PATIENCE_S):
+            taken = False
+            while not taken:  # a renewal may come in between
+                stage.clock.forward(seconds=1)
+                taken = bool((await other.claim(request)).runs)
+            await stopped.wait()
     await other.close()
     assert any(isinstance(event, LeaseLost) for event in seen)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.flaws.stage import AT_ONCE, ONCE, PATIENCE_S, Ctx, Stage, units, writes
 
 from durable_core import Engine, RunFailed, Workflow
 from durable_sqlite import SqliteStore
-from tests.flaws.stage import AT_ONCE, ONCE, PATIENCE_S, Ctx, Stage, units, writes
 
 
 async def crash_and_recover(stage: Stage, workflow: Workflow[Any], before: str) -> Any:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.flaws.stage import ONCE, PATIENCE_S, Ctx, Stage, units, writes
 
 from durable_core import (
     Branch,
@@ -19,7 +20,6 @@ from durable_core import (
     Undo,
     Workflow,
 )
-from tests.flaws.stage import ONCE, PATIENCE_S, Ctx, Stage, units, writes
 
 Undone = list[tuple[str, Any]]
 

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from tests.flaws.stage import ONCE, PATIENCE_S, Ctx, Stage, kinds, units
 
 from durable_core import (
     Branch,
@@ -23,7 +24,6 @@ from durable_core import (
     Workflow,
 )
 from durable_core.store import Message
-from tests.flaws.stage import ONCE, PATIENCE_S, Ctx, Stage, kinds, units
 
 APPROVAL = Workflow("approval").wait_for_signal("go")
 

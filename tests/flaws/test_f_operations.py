@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
+from tests.flaws.stage import AT_ONCE, ONCE, PATIENCE_S, Ctx, Stage, kinds, kinds_of, units
 
 from durable_core import (
     DuplicateRunError,
@@ -20,7 +21,6 @@ from durable_core import (
 )
 from durable_core.engine.observer import AttemptEnded, ObservedEvent, RunFinished
 from durable_core.store import ClaimRequest
-from tests.flaws.stage import AT_ONCE, ONCE, PATIENCE_S, Ctx, Stage, kinds, kinds_of, units
 
 
 async def one(ctx: Ctx) -> int:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
 import aiosqlite
 import pytest
+from tests.flaws.stage import AT_ONCE, PATIENCE_S, Ctx, Stage, kinds, units, writes
 
 from durable_core import Engine, RunNotFoundError, TerminalError, Workflow
 from durable_core.store import Commit
 from durable_sqlite import SqliteStore
-from tests.flaws.stage import AT_ONCE, PATIENCE_S, Ctx, Stage, kinds, units, writes
 
 
 async def one(ctx: Ctx) -> int:
@@ -46,12 +45,12 @@ async def test_flaw_44_a_run_that_start_has_returned_is_there_for_everybody(
     """Run and first delivery are one row in one transaction, so a worker can neither come too
     early nor too late."""
     workflow = Workflow("w").step("a", one)
-    async with Engine(stage.store(), [workflow]) as other, other.worker():
-        async with Engine(stage.store(), [workflow]) as engine:
-            for n in range(20):
-                run = await engine.start(workflow, id=f"r{n}")
-                assert (await other.get(run.id)).id == run.id
-                assert await run.result(timeout=PATIENCE_S) == {"a": 1}
+    engine, other = Engine(stage.store(), [workflow]), Engine(stage.store(), [workflow])
+    async with engine, other, other.worker():
+        for n in range(20):
+            run = await engine.start(workflow, id=f"r{n}")
+            assert (await other.get(run.id)).id == run.id
+            assert await run.result(timeout=PATIENCE_S) == {"a": 1}
 
 
 async def test_flaw_44_a_start_in_the_callers_transaction_shares_its_fate(tmp_path: Path) -> None:

@@ -1,0 +1,183 @@
+"""A worker on a SQLite file is killed again and again, and every run comes out as if it were not.
+
+SIGKILL at random points over 200 runs of a workflow with every kind of step, a fifth of which
+fail and roll back. What handlers did is kept by a process that is not killed. The test fails
+if the kills did not hit a worker at work, or if too few of the intended operations succeeded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from tests.torment import processes
+from tests.torment.checker import busy_with, check_rollback, check_unit, units_of
+from tests.torment.ledger import LedgerReader
+from tests.torment.mixed import MIXED, WORKFLOWS, expected_result, expected_units, fails
+
+from durable_core import Engine, JournalEntry, Run, RunFailed
+from durable_core.codec.records import entry_from_record
+from durable_core.kernel.invariants import check_journal
+from durable_sqlite import SqliteStore
+
+pytestmark = pytest.mark.torment
+
+RUNS = 200
+KILLS = 12
+BUSY_KILLS_AT_LEAST = 8
+SUCCEEDED_AT_LEAST = 0.8
+LEASE_S = 1.5
+STUCK_AFTER_S = 60.0
+
+
+@attrs.define
+class Kill:
+    """One SIGKILL: whom it hit, and what that process was doing."""
+
+    pid: int
+    busy_with: set[tuple[str, str]]
+
+
+@attrs.define
+class Tally:
+    """How many of the intended client operations succeeded."""
+
+    intended: int = 0
+    succeeded: int = 0
+    errors: list[str] = attrs.field(factory=list)
+
+    async def count(self, operation: Any) -> Any:
+        """Await one operation."""
+        self.intended += 1
+        try:
+            found = await operation
+        except Exception as error:
+            self.errors.append(f"{type(error).__name__}: {error}")
+            return None
+        self.succeeded += 1
+        return found
+
+
+def kill_now(process: subprocess.Popen[str], reader: LedgerReader) -> Kill:
+    """Kill a worker, and see in the ledger what it was doing."""
+    process.kill()
+    process.wait(timeout=30)
+    return Kill(process.pid, busy_with(reader.records(), process.pid))
+
+
+async def kill_repeatedly(
+    database: Path, port: int, reader: LedgerReader, chance: random.Random
+) -> list[Kill]:
+    """Start a worker, let it get somewhere, kill it; again and again."""
+    kills: list[Kill] = []
+    while len(kills) < KILLS:
+        with processes.worker(database, port, "--lease", LEASE_S) as process:
+            goal = reader.begins() + chance.randint(5, 120)
+
+            async def far_enough(goal: int = goal) -> bool:
+                return reader.begins() >= goal
+
+            await processes.eventually(far_enough, within_s=10, every_s=0.01)
+            await asyncio.sleep(chance.random() * 0.05)
+            kills.append(kill_now(process, reader))
+    return kills
+
+
+async def send_signals(runs: Sequence[Run[Any]], tally: Tally, chance: random.Random) -> None:
+    """Half of the signals before anybody waits for them, half at some time or other."""
+    for n, run in enumerate(runs):
+        if n % 2:
+            await asyncio.sleep(chance.random() * 0.15)
+        await tally.count(run.signal("go", {"for": n}, dedupe_id="once"))
+
+
+async def all_ended(engine: Engine) -> bool:
+    live = ("pending", "running", "suspended", "compensating")
+    return [info async for info in engine.runs(status=live, limit=1)] == []
+
+
+async def journals(engine: Engine) -> dict[str, Sequence[JournalEntry]]:
+    return {info.id: await engine.journal(info.id) async for info in engine.runs(limit=10_000)}
+
+
+async def check_runs(engine: Engine, runs: Sequence[Run[Any]]) -> list[str]:
+    """Whether every run ended as it had to."""
+    wrong = []
+    for n, run in enumerate(runs):
+        wanted = "failed" if fails(n) else "completed"
+        info = await run.info()
+        if info.status != wanted:
+            wrong.append(f"{run.id}: is {info.status}, not {wanted}: {await run.explain()}")
+        elif wanted == "completed" and await run.result(timeout=5) != expected_result(n):
+            wrong.append(f"{run.id}: gave {info.result}")
+        elif wanted == "failed":
+            with pytest.raises(RunFailed) as caught:
+                await run.result(timeout=5)
+            if caught.value.not_compensated:
+                wrong.append(f"{run.id}: {caught.value}")
+    return wrong
+
+
+async def check_invariants(database: Path, run_ids: Sequence[str]) -> None:
+    """The kernel's own rules, over every stored journal."""
+    store = SqliteStore(database)
+    await store.open()
+    try:
+        for run_id in run_ids:
+            records = await store.journal(run_id, limit=100_000)
+            check_journal(run_id, [entry_from_record(record) for record in records])
+    finally:
+        await store.close()
+
+
+@pytest.mark.timeout(300)
+async def test_every_run_survives_workers_that_are_killed(tmp_path: Path) -> None:
+    seed = int(os.environ.get("TORMENT_SEED", random.randrange(2**32)))
+    print(f"TORMENT_SEED={seed}")
+    chance = random.Random(seed)
+    database = tmp_path / "torment.db"
+    tally = Tally()
+    began = time.monotonic()
+    with processes.ledger() as (port, reader):
+        async with Engine(SqliteStore(database), WORKFLOWS) as engine:
+            starts = [
+                await tally.count(engine.start(MIXED, {"n": n}, id=f"r{n:03}")) for n in range(RUNS)
+            ]
+            runs = [run for run in starts if run is not None]
+            signals = asyncio.create_task(send_signals(runs, tally, chance))
+            kills = await kill_repeatedly(database, port, reader, chance)
+            killed_for_s = time.monotonic() - began
+            with processes.worker(database, port, "--lease", LEASE_S) as process:
+                await signals
+                await processes.eventually(lambda: all_ended(engine), within_s=STUCK_AFTER_S)
+                process.terminate()
+                assert process.wait(timeout=60) == 0, "a drained worker leaves in peace"
+            wrong = await check_runs(engine, runs)
+            books = await journals(engine)
+        records = reader.records()
+    ledger = units_of(records)
+    killed = {kill.pid for kill in kills}
+    for (run_id, _), unit in ledger.items():
+        wrong += check_unit(unit, books[run_id], killed)
+    for n, run in enumerate(runs):
+        wanted = expected_units(n) if fails(n) else set()
+        wrong += check_rollback(run.id, books[run.id], wanted, ledger)
+    await check_invariants(database, sorted(books))
+    busy = [kill for kill in kills if kill.busy_with]
+    print(
+        f"{RUNS} runs, {len(records)} ledger records, {len(busy)} of {len(kills)} kills hit a "
+        f"busy worker ({sum(len(kill.busy_with) for kill in kills)} attempts lost), "
+        f"{killed_for_s:.0f} s of kills, {time.monotonic() - began:.0f} s in all"
+    )
+    assert wrong == [], f"seed {seed}: {len(wrong)} faults"
+    assert len(busy) >= BUSY_KILLS_AT_LEAST, f"seed {seed}: too few kills hit a busy worker"
+    assert tally.succeeded >= SUCCEEDED_AT_LEAST * tally.intended, tally.errors[:5]
+    assert tally.intended == 2 * RUNS
