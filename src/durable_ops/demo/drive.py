@@ -24,7 +24,7 @@ from .progress import Counts, Progress
 from .report import Committed, Death, Facts
 from .shop import Ledger
 from .timeline import at_ms
-from .workflow import APPROVED, WORKFLOWS, Decision, invoicing, workflow_for
+from .workflow import APPROVED, Decision, invoicing, workflow_for
 
 POLL_S = 0.1
 STALL_S = 60.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 import attrs
 
@@ -234,7 +235,7 @@ def _takeovers(facts: Facts) -> tuple[tuple[float, ...], int]:
     first: dict[int, int] = {}
     interrupted = 0
     for calls in by_key.values():
-        for call, following in zip(calls, calls[1:], strict=False):
+        for call, following in pairwise(calls):
             if call.pid == following.pid or call.pid not in deaths:
                 continue
             interrupted += 1

@@ -62,7 +62,7 @@ class Call:
     run_id: str
     unit: str
     key: str
-    undo: bool
+    undo: bool = attrs.field(converter=bool)
     attempt: int
     pid: int
     at_ms: int
@@ -153,7 +153,7 @@ class Ledger:
         """Every beginning of a handler, in order."""
         with self._turn:
             rows = self._db.execute(READ_CALLS).fetchall()
-        return [Call(*row[:4], bool(row[4]), *row[5:]) for row in rows]
+        return [Call(*row) for row in rows]
 
     def movements(self) -> list[Movement]:
         """Everything that happened, in order."""

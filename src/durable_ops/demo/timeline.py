@@ -11,6 +11,7 @@ Pure: journal in, lines out. Times are milliseconds since the epoch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import attrs
@@ -221,7 +222,7 @@ def _attempt(
     last = used[-1] if used else max(free_ms, row.spans[-1].end_ms if row.spans else free_ms)
     if row.spans and last > row.spans[-1].end_ms:
         row.spans.append(Span("wait", row.spans[-1].end_ms, used[0] if used else last))
-    for moment, following in zip(used, used[1:], strict=False):
+    for moment, following in pairwise(used):
         died = next((at for at in deaths_ms if moment <= at <= following), following)
         row.spans.append(Span("lost", moment, died))
         row.spans.append(Span("wait", died, following))
