@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, get_args, get_origin
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, TypedDict, Union, get_args, get_origin
 
 from ..codec.types import ANY, return_type
 from .names import refuse
@@ -122,6 +122,22 @@ def element_type(annotation: Any) -> Any:
 def list_of(type_: Any) -> Any:
     """The type of a list of these."""
     return ANY if type_ is ANY else list[type_]
+
+
+def one_of(types: Sequence[Any], *, optional: bool) -> Any:
+    """The type of a value of one of these, or ``None`` if that is one."""
+    if any(type_ is ANY for type_ in types):
+        return ANY
+    union: Any = Union
+    return union[(*types, None) if optional else tuple(types)]
+
+
+def typed_map(types: Mapping[str, Any]) -> Any:
+    """The type of a dict with these members; ``ANY`` if nothing is known of any."""
+    if all(type_ is ANY for type_ in types.values()):
+        return ANY
+    make: Any = TypedDict
+    return make("Results", dict(types))
 
 
 def _plain(function: object) -> Any:

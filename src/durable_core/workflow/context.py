@@ -184,8 +184,8 @@ class StepContext(Generic[DepsT_co, InputT_co]):
             return None
         codec = self._place.run.codec
         return Resumption(
-            codec.decode(attempt.snapshot),
-            codec.decode(attempt.data),
+            codec.decode(attempt.snapshot, what="the snapshot"),
+            codec.decode(attempt.data, what="the data it was resumed with"),
         )
 
     @property

@@ -14,7 +14,7 @@ from ..codec.types import ANY
 from ..kernel.ids import UnitKey
 from ..kernel.program import ProgramFactory
 from .builder import Builder, InputT
-from .callables import Function, check_pure, list_of, result_type
+from .callables import Function, check_pure, list_of, result_type, typed_map
 from .checks import Spot, check_workflow
 from .context import StepContext
 from .lower import Plan, program_factory
@@ -27,8 +27,10 @@ from .nodes import (
     ParallelNode,
     RouteNode,
     SignalNode,
+    SleepNode,
     StepNode,
     entries_of,
+    value_type,
     works_of,
 )
 from .registry import ChildLink, Definition, Lowering, Registry
@@ -99,10 +101,14 @@ class Workflow(Builder[InputT], Generic[InputT, ResultT]):
         text = json.dumps(steps, ensure_ascii=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode("ascii"), digest_size=16).hexdigest()
 
-    @property
+    @cached_property
     def result_type(self) -> Any:
-        """What ``returns`` is annotated to give, or ``ANY``."""
-        return ANY if self.returned is None else result_type(self.returned)
+        """What ``returns`` is annotated to give, else the map of the steps' types, or ``ANY``."""
+        if self.returned is not None:
+            return result_type(self.returned)
+        return typed_map(
+            {node.name: value_type(node) for node in self.nodes if not isinstance(node, SleepNode)}
+        )
 
     @property
     def compensable(self) -> bool:

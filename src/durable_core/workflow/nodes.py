@@ -10,13 +10,22 @@ import enum
 from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal, assert_never
 
 import attrs
 
 from ..codec.types import ANY
 from ..kernel.policy import Duration, Retry
-from .callables import Function, element_type, is_async, parameter_type, result_type
+from .callables import (
+    Function,
+    element_type,
+    is_async,
+    list_of,
+    one_of,
+    parameter_type,
+    result_type,
+    typed_map,
+)
 from .context import StepContext
 
 Handler = Callable[[StepContext[Any, Any]], object]
@@ -280,3 +289,27 @@ def works_of(node: Node) -> tuple[tuple[str | None, Work], ...]:
             return node.all_branches
         case _:
             return ()
+
+
+def value_type(node: Node) -> Any:
+    """The type of a node's result inside the map of results, or ``ANY``."""
+    match node:
+        case StepNode():
+            return node.work.result_type
+        case ParallelNode():
+            return typed_map({entry: work.result_type for entry, work in node.entries})
+        case MapNode():
+            return ANY if node.min_success is not None else list_of(node.work.result_type)
+        case LoopNode():
+            return list_of(node.work.result_type) if node.collect else node.work.result_type
+        case RouteNode():
+            types = [work.result_type for _, work in node.all_branches]
+            return one_of(types, optional=node.otherwise is SKIP)
+        case SignalNode():
+            return one_of([node.type], optional=node.may_time_out)
+        case ChildNode():
+            return node.result_type
+        case SleepNode():
+            return ANY
+        case _:
+            assert_never(node)

@@ -8,7 +8,7 @@ a run's result, so that the result is a view over the journal and nothing is sto
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, assert_never
 
 import attrs
@@ -64,10 +64,11 @@ def read(value: Value, codec: Codec) -> Any:
     """The decoded value, a fresh copy each time."""
     match value:
         case UnitValue():
-            return codec.decode(value.payload, value.type)
+            return codec.decode(value.payload, value.type, what=_what(value.unit))
         case ListValue():
+            what = _what(value.unit)
             return [
-                item if isinstance(item, Failure) else codec.decode(item, value.type)
+                item if isinstance(item, Failure) else codec.decode(item, value.type, what=what)
                 for item in value.items
             ]
         case MapValue():
@@ -84,29 +85,20 @@ def assembled(value: Value, codec: Codec) -> Payload:
         case UnitValue():
             return value.payload
         case ListValue():
-            return join_list(
-                codec,
+            return codec.assemble_list(
                 [
                     codec.encode(failure_to_plain(item)) if isinstance(item, Failure) else item
                     for item in value.items
                 ],
             )
         case MapValue():
-            return join_map(codec, {entry: inner.payload for entry, inner in value.entries.items()})
+            return codec.assemble_map(
+                {entry: inner.payload for entry, inner in value.entries.items()}
+            )
         case NoValue():
             return NULL
         case _:
             assert_never(value)
-
-
-def join_list(codec: Codec, parts: Sequence[Payload]) -> Payload:
-    """The payload of the list of these values."""
-    return codec.encode([codec.decode(part) for part in parts])
-
-
-def join_map(codec: Codec, parts: Mapping[str, Payload]) -> Payload:
-    """The payload of the dict of these values."""
-    return codec.encode({name: codec.decode(part) for name, part in parts.items()})
 
 
 def shape_of(value: Value) -> dict[str, Any]:
@@ -122,6 +114,10 @@ def shape_of(value: Value) -> dict[str, Any]:
             return {"null": True}
         case _:
             assert_never(value)
+
+
+def _what(unit: UnitKey) -> str:
+    return f"the result of {str(unit)!r}"
 
 
 # --- what a program keeps --------------------------------------------------------------------
@@ -163,8 +159,8 @@ class Book:
 
     def assemble(self, codec: Codec) -> Payload:
         """The result of the whole run as one payload, for a parent run."""
-        return join_map(
-            codec, {name: assembled(self._found[name][1], codec) for name in self._names}
+        return codec.assemble_map(
+            {name: assembled(self._found[name][1], codec) for name in self._names}
         )
 
 
@@ -254,7 +250,7 @@ def view(
         if isinstance(end, Failure):
             return end
         unit = UnitKey.parse(path)
-        return codec.decode(end, ANY if type_of is None else type_of(unit))
+        return codec.decode(end, ANY if type_of is None else type_of(unit), what=_what(unit))
 
     def result_of(reference: Mapping[str, Any]) -> Any:
         match reference:
@@ -285,5 +281,5 @@ def result_of_run(
         if isinstance(entry, j.RunCompleted):
             if entry.shape is not None:
                 return view(entry.shape, found, codec, type_of)
-            return codec.decode(entry.payload or NULL, result_type)
+            return codec.decode(entry.payload or NULL, result_type, what="the run's result")
     return None

@@ -46,7 +46,7 @@ class RunScope:
 
     def read_input(self) -> Any:
         """The run's input, a fresh copy."""
-        return self.codec.decode(self.run.input, self.input_type)
+        return self.codec.decode(self.run.input, self.input_type, what="the run's input")
 
     def failure(self, error: BaseException) -> Failure:
         """This exception as a recorded failure."""
