@@ -10,7 +10,7 @@ import enum
 import types
 import typing
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import cattrs
 
@@ -53,7 +53,7 @@ Build = Callable[[Any, cattrs.Converter], Shape]
 
 def new_converter() -> cattrs.Converter:
     """A converter with this library's strict hooks; register your own on it."""
-    converter = cattrs.Converter(detailed_validation=False)
+    converter = cattrs.Converter(detailed_validation=False, structure_fallback_factory=_no_way)
     for predicate, build in KINDS:
         _register(converter, predicate, build)
     for type_ in (str, int, float, bytes):
@@ -84,10 +84,7 @@ def shape_of(type_: Any, converter: cattrs.Converter) -> Shape:
     except Refusal:
         raise
     except Exception as error:
-        raise Refusal(
-            f"values annotated {type_name(type_)} cannot be stored",
-            "use a class with fields, or register hooks on the codec's converter",
-        ) from error
+        raise _refusal(type_) from error
     shape = getattr(write, "__self__", None)
     if not isinstance(shape, Shape) or not isinstance(getattr(read, "__self__", None), Shape):
         return ForeignShape(type_, write, read)
@@ -105,9 +102,17 @@ def _own(type_: Any, converter: cattrs.Converter) -> Shape:
         if predicate(type_):
             shape: Shape = build(type_, converter)
             return shape
-    raise Refusal(
+    raise _refusal(type_)
+
+
+def _no_way(type_: Any) -> NoReturn:
+    raise _refusal(type_)
+
+
+def _refusal(type_: Any) -> Refusal:
+    return Refusal(
         f"values annotated {type_name(type_)} cannot be stored",
-        "use the builtin it derives from, or register hooks on the codec's converter",
+        "use a builtin or a class with fields, or register hooks on the codec's converter",
     )
 
 
