@@ -8,6 +8,7 @@ import attrs
 
 from ..errors import DefinitionError
 from .policy import duration_ms
+from .shown import shown
 
 MIB = 1024 * 1024
 NAME_LENGTH = 200
@@ -16,7 +17,9 @@ NAME_LENGTH = 200
 
 def _count(instance: Limits, attribute: attrs.Attribute[int], value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise DefinitionError(f"Limits.{attribute.name} must be an int of 1 or more, not {value!r}")
+        raise DefinitionError(
+            f"Limits.{attribute.name} must be an int of 1 or more, not {shown(value)}"
+        )
 
 
 def _duration(instance: Limits, attribute: attrs.Attribute[timedelta], value: timedelta) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import attrs
 
 from ..errors import DefinitionError, TerminalError
+from .shown import shown
 
 Duration = timedelta | float | int
 """A ``timedelta``, or a number of seconds."""
@@ -38,9 +39,11 @@ def duration_ms(value: Duration, *, what: str) -> int:
         raise DefinitionError(f"{what} must be finite, not {value!r}")
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if seconds < 0:
-        raise DefinitionError(f"{what} must not be negative, but is {seconds} s")
+        raise DefinitionError(f"{what} must not be negative, but is {shown(seconds)} s")
     if seconds * 1000 > MAX_DURATION_MS:
-        raise DefinitionError(f"{what} must be at most a thousand years, but is {seconds} s")
+        raise DefinitionError(
+            f"{what} must be at most a thousand years, but is {shown(seconds)} s"
+        )
     return math.ceil(round(seconds * 1000, 3))
 
 
@@ -83,13 +86,13 @@ class Retry:
         if self.max_attempts < 1:
             raise DefinitionError(
                 f"Retry.max_attempts counts the first try, so it must be at least 1, "
-                f"not {self.max_attempts}"
+                f"not {shown(self.max_attempts)}"
             )
         _check_number("factor", self.factor, minimum=1.0)
         _check_number("jitter", self.jitter, minimum=0.0, maximum=1.0)
-        if self.backoff not in ("exponential", "linear"):
+        if not isinstance(self.backoff, str) or self.backoff not in ("exponential", "linear"):
             raise DefinitionError(
-                f"Retry.backoff must be 'exponential' or 'linear', not {self.backoff!r}"
+                f"Retry.backoff must be 'exponential' or 'linear', not {shown(self.backoff)}"
             )
         if not callable(self.on):
             object.__setattr__(self, "on", _exception_types("on", self.on))
@@ -155,23 +158,24 @@ def _power(factor: float, exponent: int) -> float:
 
 
 def _check_number(name: str, value: float, *, minimum: float, maximum: float | None = None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise DefinitionError(f"Retry.{name} must be a finite number, not {value!r}")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or (isinstance(value, float) and not math.isfinite(value)):
+        raise DefinitionError(f"Retry.{name} must be a finite number, not {shown(value)}")
     if value < minimum or (maximum is not None and value > maximum):
         bounds = f"at least {minimum}" + ("" if maximum is None else f" and at most {maximum}")
-        raise DefinitionError(f"Retry.{name} must be {bounds}, not {value!r}")
+        raise DefinitionError(f"Retry.{name} must be {bounds}, not {shown(value)}")
 
 
 def _exception_types(name: str, value: Any) -> tuple[type[BaseException], ...]:
-    types = (value,) if isinstance(value, type) else tuple(value)
+    types = value if isinstance(value, list | tuple | set | frozenset) else (value,)
     for one in types:
         if not (isinstance(one, type) and issubclass(one, BaseException)):
             raise DefinitionError(
                 f"Retry.{name} takes exception classes"
                 + (" or a predicate" if name == "on" else "")
-                + f", not {one!r}"
+                + f", not {shown(one)}"
             )
-    return types
+    return tuple(types)
 
 
 DEFAULT_RETRY = Retry()
