@@ -34,7 +34,12 @@ ZERO_MS = int(START.timestamp() * 1000)
 
 @pytest.mark.slow
 def test_a_small_demo_survives_a_kill_and_balances(tmp_path: Path) -> None:
-    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONIOENCODING": "utf-8"}
+    environment = {
+        **os.environ,
+        "TMPDIR": str(tmp_path),
+        "PYTHONIOENCODING": "utf-8",
+        "PYTHONWARNINGS": "error",
+    }
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", "import sys; from durable_ops.cli import main; "
          "sys.exit(main(['demo', '--orders', '12', '--kills', '1']))"],

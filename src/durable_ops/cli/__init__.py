@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
 USAGE_ERROR = 2
+BROKEN_PIPE = 141
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,7 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser().print_help()
         return 0
-    return demo(options)
+    try:
+        return demo(options)
+    except BrokenPipeError:  # whoever read our output has gone; so do we, without a word
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
 
 
 def demo(options: argparse.Namespace) -> int:

@@ -37,6 +37,9 @@ ARRIVAL_MIN_S = 3.0
 SPARE_STOCK = 5
 """Pieces of each article beyond what is ordered."""
 
+AT_WORK = 8
+"""Handlers a worker has begun before it is worth killing."""
+
 JOURNALS_AT_ONCE = 16
 ENDED = ("completed", "failed", "compensation_failed", "cancelled")
 
@@ -63,7 +66,8 @@ class Plan:
 
     def kill_at(self, kill: int) -> int:
         """How many orders are finished when kill number ``kill`` (from 0) is due."""
-        return max(1, len(self.orders) * (kill + 1) // (self.kills + 1) - len(self.orders) // 12)
+        orders = len(self.orders)
+        return max(0, orders * (kill + 1) // (self.kills + 1) - orders // 12)
 
 
 @attrs.define(slots=True)
@@ -124,7 +128,7 @@ class Drive:
         if done >= self.plan.kills or counts.finished < self.plan.kill_at(done):
             return False
         calls, _ = self.ledger.calls_of(worker.pid)
-        return calls > 0 and counts.running + counts.undoing > 0
+        return calls >= AT_WORK and counts.running + counts.undoing > 0
 
     async def _replace(self, worker: WorkerProcess, counts: Counts) -> WorkerProcess:
         """Kill the worker and start another."""
