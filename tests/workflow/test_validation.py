@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
+from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 
@@ -270,6 +271,8 @@ class Handlers:
         (str, False),
         (lambda *args: 1, False),
         (lambda ctx, name="x": 1, False),
+        (AsyncMock(), True),
+        (MagicMock(), False),
     ],
 )
 def test_all_that_is_callable_can_be_a_handler(handler: Any, is_async: bool) -> None:

@@ -9,6 +9,9 @@ import pytest
 from tests.workflow.driver import CODEC, call_it
 
 from durable_core.codec.failure import failure_from_exception
+from durable_core.codec.layers import ZlibLayer
+from durable_core.codec.payload import Codec, JsonCodec
+from durable_core.codec.records import entry_from_record, entry_to_record
 from durable_core.kernel.event import (
     AttemptFailed,
     AttemptSucceeded,
@@ -41,8 +44,16 @@ QUICK = Retry(max_attempts=2, initial=0, jitter=0)
 class Engine:
     """The smallest engine: one run, in memory; ``cold`` forgets the cursor after each advance."""
 
-    def __init__(self, workflow: Workflow[Any, Any], input: Any = None, *, cold: bool) -> None:
+    def __init__(
+        self,
+        workflow: Workflow[Any, Any],
+        input: Any = None,
+        *,
+        cold: bool,
+        codec: Codec = CODEC,
+    ) -> None:
         self.workflow = workflow
+        self.codec = codec
         self.cold = cold
         self.now_ms = 1_000
         self.run = RunContext(
@@ -50,9 +61,9 @@ class Engine:
             workflow=workflow.name,
             version=workflow.version,
             fingerprint=workflow.fingerprint,
-            input=CODEC.encode(input, workflow.input_type),
+            input=self.codec.encode(input, workflow.input_type),
         )
-        self.program = workflow.program(Lowering(codec=CODEC, registry=Registry([workflow])))
+        self.program = workflow.program(Lowering(codec=self.codec, registry=Registry([workflow])))
         self.held = Held(self.run, self.program, Journal())
         self.calls: list[str] = []
         self.messages: list[MessageArrived] = []
@@ -100,10 +111,10 @@ class Engine:
                 attempt.key, failure_from_exception(error), attempt.retryable(error)
             )
         if isinstance(value, Suspend):
-            return AttemptSuspended(attempt.key, CODEC.encode(value.snapshot), "token-1")
+            return AttemptSuspended(attempt.key, self.codec.encode(value.snapshot), "token-1")
         if not invocation.keeps_result:
             return AttemptSucceeded(attempt.key, NULL)
-        return AttemptSucceeded(attempt.key, CODEC.encode(value, invocation.result_type))
+        return AttemptSucceeded(attempt.key, self.codec.encode(value, invocation.result_type))
 
     @property
     def stands(self) -> str:
@@ -118,7 +129,7 @@ class Engine:
                 kind=MessageKind.SIGNAL,
                 name=name,
                 at_ms=self.now_ms,
-                payload=CODEC.encode(value),
+                payload=self.codec.encode(value),
             )
         )
 
@@ -131,7 +142,7 @@ class Engine:
         check_journal("run-1", self.journal)
         return result_of_run(
             self.journal,
-            CODEC,
+            self.codec,
             result_type=self.workflow.result_type,
             type_of=self.workflow.unit_type,
         )
@@ -273,3 +284,24 @@ def test_a_changed_definition_is_parked_not_guessed(cold: bool) -> None:
     assert [waiting.reason for waiting in transition.waiting if waiting.kind == "operator"] == [
         "definition_changed"
     ]
+
+
+def test_verdicts_and_views_survive_the_store() -> None:
+    """A journal that was written and read is the same to a program, also through byte layers."""
+    codec = JsonCodec() | ZlibLayer()
+    workflow = (
+        Workflow("w")
+        .loop("same", one, max_iterations=2)
+        .loop("next", lambda ctx, value: value, initial=1, feedback=lambda r: r + 1, collect=True,
+              until=lambda result: result == 3)
+        .route("r", lambda ctx: "k", {"k": one})
+        .map("m", lambda ctx: ["a"], lambda ctx: ctx.item)
+    )  # fmt: skip
+    run = Engine(workflow, cold=False, codec=codec).go()
+    assert run.result == {"same": 1, "next": [1, 2, 3], "r": 1, "m": ["a"]}
+    stored = [entry_from_record(entry_to_record(entry)) for entry in run.journal]
+    assert stored == list(run.journal)
+    cut = Journal(stored[:-1])
+    transition = Held(run.run, run.program, cut).advance([], run.now_ms)
+    assert transition.ended
+    assert list(transition.entries) == stored[-1:]

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 from ..kernel.ids import idempotency_key
 from ..kernel.outcome import Attempt
 from .callables import describe
-from .results import ListValue, Value, assembled, read
+from .results import ListValue, Results, Value, assembled, read
 from .scope import Place
 from .suspend import Resumption, Suspend
 
@@ -64,8 +64,7 @@ class StepContext(Generic[DepsT_co, InputT_co]):
         self._log = log
         self._value = value
         self._input: Any = _NOT_READ
-        own = None if value is None or place.own is None else (place.own, value)
-        self._results = place.results(own)
+        self._results: Results | None = None
 
     def __repr__(self) -> str:
         place = self._place
@@ -87,7 +86,7 @@ class StepContext(Generic[DepsT_co, InputT_co]):
         An entry of a parallel is found under its own name too. A compensator sees what its unit
         saw, and the unit's own result.
         """
-        return self._results
+        return self._known
 
     @overload
     def result(self, step: str) -> Any: ...
@@ -106,10 +105,10 @@ class StepContext(Generic[DepsT_co, InputT_co]):
         """
         name = step if isinstance(step, str) else self._name_of(step)
         if type is None:
-            return self._results[name]
-        reference = self._results.reference(name)
+            return self._known[name]
+        reference = self._known.reference(name)
         if reference is None:
-            return self._results[name]  # says what there is
+            return self._known[name]  # says what there is
         codec = self._place.run.codec
         return codec.decode(assembled(reference, codec), type)
 
@@ -122,8 +121,8 @@ class StepContext(Generic[DepsT_co, InputT_co]):
         position, reference = place.run.signals.get(name, (place.steps, None))
         if reference is not None and position < place.steps:
             return read(reference, place.run.codec)
-        if name in self._results:
-            return self._results[name]
+        if name in self._known:
+            return self._known[name]
         raise KeyError(
             f"no step before this one waited for a signal {name!r}; "
             f"use .wait_for_signal(...) in an earlier step"
@@ -238,6 +237,14 @@ class StepContext(Generic[DepsT_co, InputT_co]):
             raise self._only("conn", "in steps with transactional=True")
         return self._conn
 
+    @property
+    def _known(self) -> Results:
+        if self._results is None:
+            place, value = self._place, self._value
+            own = None if value is None or place.own is None else (place.own, value)
+            self._results = place.results(own)
+        return self._results
+
     def _name_of(self, handler: object) -> str:
         names = [
             name
@@ -254,7 +261,7 @@ class StepContext(Generic[DepsT_co, InputT_co]):
                 f"{describe(handler)} stands in several steps ({', '.join(names)}); "
                 f"use ctx.result(name, Type)"
             )
-        if isinstance(self._results.reference(names[0]), ListValue):
+        if isinstance(self._known.reference(names[0]), ListValue):
             raise ValueError(
                 f"step {names[0]!r} gives a list of what {describe(handler)} gives; "
                 f"use ctx.result({names[0]!r}, list[...])"
