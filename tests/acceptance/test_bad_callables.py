@@ -1,0 +1,400 @@
+"""Whatever a user's function does is an outcome of its own run, and of no other.
+
+Every place where the engine calls the user's code is made to raise everything there is to raise,
+and to give everything that cannot be used; each time a healthy run, on the same worker and at the
+same time, completes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import attrs
+import pytest
+from tests.acceptance.hostile import (
+    HUGE,
+    INFINITE,
+    NAIVE,
+    NAN,
+    NO_VALUES,
+    SURROGATE,
+    Hostile,
+    cyclic,
+    endless,
+)
+from tests.acceptance.stage import ONCE, PATIENCE_S, Stage
+
+from durable_core import (
+    Branch,
+    LeaseLostError,
+    NondeterminismError,
+    Retry,
+    RunFailed,
+    StepContext,
+    StepFailed,
+    StoreUnavailableError,
+    Suspend,
+    TerminalError,
+    Undo,
+    Workflow,
+)
+
+Ctx = StepContext[Any, Any]
+W: Any = Workflow
+
+
+class Unprintable(Exception):
+    """Its text raises, and that error's text too."""
+
+    def __str__(self) -> str:
+        raise Unprintable
+
+    __repr__ = __str__
+
+
+class Odd(BaseException):
+    """No ``Exception`` at all."""
+
+
+class Picky(Exception):
+    """Cannot be made again from its arguments."""
+
+    def __init__(self, one: int, *, two: int) -> None:
+        super().__init__(SURROGATE, HUGE)
+
+
+def in_a_circle() -> Exception:
+    """Its own cause."""
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    return first
+
+
+ERRORS: dict[str, Callable[[], BaseException]] = {
+    "ValueError": lambda: ValueError("broken"),
+    "its text raises": Unprintable,
+    "no Exception": Odd,
+    "picky": lambda: Picky(1, two=2),
+    "circular": in_a_circle,
+    "a group": lambda: ExceptionGroup("two", [ValueError("one"), Unprintable()]),
+    "SystemExit": lambda: SystemExit(3),
+    "GeneratorExit": GeneratorExit,
+    "StopIteration": lambda: StopIteration(1),
+    "StopAsyncIteration": StopAsyncIteration,
+    "CancelledError": asyncio.CancelledError,
+    "TimeoutError": TimeoutError,
+    "RecursionError": RecursionError,
+    "MemoryError": MemoryError,
+    "AssertionError": AssertionError,
+    "TerminalError": lambda: TerminalError("never again"),
+    "NondeterminismError": lambda: NondeterminismError("pretended"),
+    "StepFailed": lambda: StepFailed("another", "pretended"),
+    "RunFailed": lambda: RunFailed("another", "pretended"),
+    "LeaseLostError": lambda: LeaseLostError("pretended"),
+    "StoreUnavailableError": lambda: StoreUnavailableError("pretended", outcome_unknown=True),
+}
+
+
+async def hello(ctx: Ctx) -> str:
+    return "hello"
+
+
+async def each(ctx: Ctx, value: Any) -> Any:
+    return value
+
+
+def one(ctx: Ctx) -> list[int]:
+    return [1]
+
+
+HEALTHY = Workflow("healthy").step("a", hello).step("b", hello)
+
+
+async def end_beside_a_healthy_run(stage: Stage, bad: Any, input: Any = None) -> tuple[str, Any]:
+    """How the bad run ended, after a healthy one completed on the same worker, before and after."""
+    async with stage.running(HEALTHY, bad) as engine:
+        first = await engine.start(HEALTHY)
+        run = await engine.start(bad, input)
+        assert await first.result(timeout=PATIENCE_S) == {"a": "hello", "b": "hello"}
+        await run.wait(timeout=PATIENCE_S)
+        after = await engine.start(HEALTHY)
+        assert await after.result(timeout=PATIENCE_S) == {"a": "hello", "b": "hello"}
+        info = await run.info()
+        assert stage.watch.counts["LeaseLost", run.id] == 0
+        assert stage.watch.counts["RunClaimed", run.id] <= 2
+        assert info.result is None
+        return info.status, info.failure
+
+
+Does = Callable[..., Any]
+"""What a place's function does: raise, or give something."""
+
+PLACES: dict[str, Callable[[Does], Any]] = {
+    "select": lambda do: W("bad").route("r", lambda c: do(), {"a": hello}),
+    "items": lambda do: W("bad").map("m", lambda c: do(), each),
+    "initial": lambda do: W("bad").loop("l", each, initial=lambda c: do()),
+    "until": lambda do: W("bad").loop("l", each, until=lambda r: do(), max_iterations=2),
+    "feedback": lambda do: W("bad").loop("l", each, feedback=lambda r: do(), max_iterations=2),
+    "duration": lambda do: W("bad").sleep("s", lambda c: do()),
+    "signal": lambda do: W("bad").wait_for_signal("s", lambda c: do()),
+    "input": lambda do: W("bad").child("c", HEALTHY, input=lambda c: do()),
+    "returns": lambda do: W("bad").step("a", hello).returns(lambda c: do()),
+}
+"""Functions that shape a run, one a place."""
+
+
+def async_of(do: Does) -> Does:
+    async def handler(ctx: Ctx, *more: Any) -> Any:
+        return do()
+
+    return handler
+
+
+def plain_of(do: Does) -> Does:
+    def handler(ctx: Ctx, *more: Any) -> Any:
+        return do()
+
+    return handler
+
+
+HANDLERS: dict[str, Callable[[Does], Any]] = {
+    "step": lambda do: W("bad").step("a", async_of(do), retry=ONCE),
+    "step in a thread": lambda do: W("bad").step("a", plain_of(do), retry=ONCE),
+    "entry": lambda do: W("bad").parallel("p", {"a": Branch(async_of(do), retry=ONCE), "b": hello}),
+    "item": lambda do: W("bad").map("m", one, async_of(do), retry=ONCE),
+    "item in a thread": lambda do: W("bad").map("m", one, plain_of(do), retry=ONCE),
+    "branch": lambda do: W("bad").route(
+        "r", lambda c: "a", {"a": Branch(async_of(do), retry=ONCE)}
+    ),
+    "iteration": lambda do: W("bad").loop("l", async_of(do), retry=ONCE, max_iterations=2),
+}
+"""Handlers, which are called as attempts."""
+
+
+def raising(make: Callable[[], BaseException]) -> Does:
+    def do() -> Any:
+        raise make()
+
+    return do
+
+
+def giving(value: Any) -> Does:
+    return lambda: value
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("place", [*PLACES, *HANDLERS])
+async def test_what_is_raised_fails_the_run_that_raised_it(
+    stage: Stage, place: str, error: str
+) -> None:
+    make = ERRORS[error]
+    bad = (PLACES | HANDLERS)[place](raising(make))
+    status, failure = await end_beside_a_healthy_run(stage, bad, 1)
+    assert status == "failed"
+    assert failure.type == type(make()).__name__ or failure.cause is not None
+    assert len(failure.message) <= 20_000
+    assert str(failure).encode()
+
+
+@pytest.mark.parametrize("error", ERRORS)
+async def test_a_raising_compensator_fails_the_compensation_alone(stage: Stage, error: str) -> None:
+    undone: list[str] = []
+
+    async def undo(ctx: Ctx) -> None:
+        undone.append(ctx.unit)
+
+    bad = (
+        W("bad")
+        .step("a", hello, compensate=undo)
+        .step("b", hello, compensate=Undo(async_of(raising(ERRORS[error])), retry=ONCE))
+        .step("c", hello, compensate=Undo(plain_of(raising(ERRORS[error])), retry=ONCE))
+        .step("d", async_of(raising(lambda: ValueError("the cause"))), retry=ONCE)
+    )
+    async with stage.running(HEALTHY, bad) as engine:
+        healthy, run = await engine.start(HEALTHY), await engine.start(bad)
+        with pytest.raises(RunFailed, match="the cause") as caught:
+            await run.result(timeout=PATIENCE_S)
+        assert await healthy.result(timeout=PATIENCE_S)
+        assert await run.status() == "compensation_failed"
+    assert caught.value.not_compensated == ("b", "c")
+    assert undone == ["a"]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+async def test_a_raising_retry_predicate_says_no(stage: Stage, error: str) -> None:
+    """The attempt's own error is what the run fails with."""
+
+    def predicate(raised: BaseException) -> bool:
+        raise ERRORS[error]()
+
+    retry = Retry(max_attempts=5, initial=0, on=predicate)
+    bad = W("bad").step("a", async_of(raising(lambda: ValueError("the cause"))), retry=retry)
+    status, failure = await end_beside_a_healthy_run(stage, bad)
+    assert (status, str(failure)) == ("failed", "ValueError: the cause")
+
+
+async def test_a_retried_exotic_error_is_retried(stage: Stage) -> None:
+    """Errors whose text raises count as attempts like any other."""
+    tries: list[int] = []
+
+    async def handler(ctx: Ctx) -> str:
+        tries.append(ctx.attempt)
+        if ctx.attempt < 3:
+            raise Unprintable
+        return "done"
+
+    wf = W("bad").step("a", handler, retry=Retry(initial=0, jitter=0))
+    assert await stage.result(wf) == {"a": "done"}
+    assert tries == [1, 2, 3]
+
+
+# --- what cannot be used --------------------------------------------------------------------------
+
+
+class NoTruth:
+    def __bool__(self) -> bool:
+        raise Odd
+
+
+def interrupted() -> Iterator[int]:
+    yield 1
+    raise Odd
+
+
+async def awaitable() -> str:
+    return "a"
+
+
+def coroutine() -> Any:
+    return awaitable()
+
+
+USELESS: dict[str, list[Does]] = {
+    "select": [giving(v) for v in (None, 5, "", "nope", [], {}, NAN, SURROGATE, HUGE, Hostile())]
+    + [coroutine],
+    "items": [giving(v) for v in (None, 5, "text", b"", {"a": 1}, object(), [NAN], [object()],
+                                  cyclic(), [HUGE] * 2, [SURROGATE])]
+    + [endless, interrupted, coroutine],
+    "initial": [giving(v) for v in NO_VALUES] + [coroutine],
+    "until": [NoTruth, Hostile, coroutine],
+    "feedback": [giving(v) for v in NO_VALUES] + [coroutine],
+    "duration": [giving(v) for v in (None, -1, NAN, INFINITE, -INFINITE, "soon", NAIVE, True, [],
+                                     timedelta(-1), timedelta.max, 10**30, Hostile(),
+                                     datetime.max)] + [coroutine],
+    "signal": [giving(v) for v in (None, 5, "", " ", SURROGATE, HUGE, "a\x00", [], Hostile())]
+    + [coroutine],
+    "input": [giving(v) for v in NO_VALUES] + [coroutine],
+    "returns": [giving(v) for v in NO_VALUES] + [coroutine],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_what_cannot_be_used_fails_the_run_that_gave_it(stage: Stage, place: str) -> None:
+    wrong = []
+    async with stage.running(HEALTHY, *[]) as engine:
+        healthy = await engine.start(HEALTHY)
+        assert await healthy.result(timeout=PATIENCE_S)
+    for number, does in enumerate(USELESS[place]):
+        status, failure = await end_beside_a_healthy_run(stage, PLACES[place](does), 1)
+        if status != "failed" or not failure.message:
+            wrong.append(f"value {number}: {status}, {failure}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("place", HANDLERS)
+async def test_a_result_that_cannot_be_stored_fails_its_unit(stage: Stage, place: str) -> None:
+    """Once, without a retry: the same value would come again. The failure names the unit."""
+    calls: list[int] = []
+    wrong = []
+    for number, value in enumerate(NO_VALUES):
+
+        def does(value: Any = value, number: int = number) -> Any:
+            calls.append(number)
+            return value
+
+        status, failure = await end_beside_a_healthy_run(stage, HANDLERS[place](does), 1)
+        if status != "failed" or failure.type not in ("EncodingError", "LimitExceededError"):
+            wrong.append(f"value {number}: {status}, {failure}")
+    assert wrong == []
+    assert calls == list(range(len(NO_VALUES)))
+
+
+async def test_a_result_that_cannot_be_stored_is_not_tried_again(stage: Stage) -> None:
+    calls: list[int] = []
+
+    async def handler(ctx: Ctx) -> Any:
+        calls.append(ctx.attempt)
+        return {"deep": [object()]}
+
+    bad = W("bad").step("a", handler, retry=Retry(max_attempts=5, initial=0))
+    status, failure = await end_beside_a_healthy_run(stage, bad)
+    assert (status, failure.type, calls) == ("failed", "EncodingError", [1])
+    assert "'a'" in failure.message
+    assert "deep" in failure.message
+
+
+@attrs.frozen
+class Typed:
+    n: int
+
+
+async def wrong_type(ctx: Ctx) -> Typed:
+    return "no Typed at all"  # type: ignore[return-value]  # what is tested
+
+
+async def test_a_result_of_another_type_than_annotated_fails_its_unit(stage: Stage) -> None:
+    status, failure = await end_beside_a_healthy_run(stage, W("bad").step("a", wrong_type))
+    assert (status, failure.type) == ("failed", "EncodingError")
+    assert "Typed" in failure.message
+
+
+@pytest.mark.parametrize("number", range(len(NO_VALUES)))
+async def test_a_snapshot_that_cannot_be_stored_fails_its_unit(stage: Stage, number: int) -> None:
+    bad = W("bad").step("a", async_of(giving(Suspend(NO_VALUES[number]))), retry=ONCE)
+    status, failure = await end_beside_a_healthy_run(stage, bad)
+    assert status == "failed"
+    assert failure.type in ("EncodingError", "LimitExceededError")
+
+
+async def test_changing_what_was_handed_in_changes_nothing(stage: Stage) -> None:
+    """Handlers get copies: neither input, results, items nor values can be changed for others."""
+
+    async def make(ctx: Ctx) -> dict[str, list[int]]:
+        ctx.input["changed"] = True
+        return {"list": [1]}
+
+    async def spoil(ctx: Ctx) -> None:
+        ctx.results["make"]["list"].append(2)
+        with pytest.raises(TypeError):
+            ctx.results["make"] = None  # type: ignore[index]  # what is tested
+
+    async def look(ctx: Ctx) -> list[Any]:
+        return [ctx.input, ctx.results["make"]]
+
+    wf = W("w").step("make", make).step("spoil", spoil).step("look", look)
+    assert (await stage.result(wf, {"n": 1}))["look"] == [{"n": 1}, {"list": [1]}]
+
+
+async def test_a_context_used_where_it_does_not_belong_fails_the_run(stage: Stage) -> None:
+    """``ctx.item`` outside a map, ``ctx.attempt`` in ``select``: a failure that says where."""
+    for bad in (
+        W("bad").step("a", plain_of_context("item"), retry=ONCE),
+        W("bad").step("a", plain_of_context("iteration"), retry=ONCE),
+        W("bad").step("a", plain_of_context("value"), retry=ONCE),
+        W("bad").step("a", plain_of_context("conn"), retry=ONCE),
+        W("bad").step("a", plain_of_context("no_such_thing"), retry=ONCE),
+        W("bad").route("a", plain_of_context("attempt"), {"a": hello}),
+        W("bad").route("a", plain_of_context("deps"), {"a": hello}),
+    ):
+        status, failure = await end_beside_a_healthy_run(stage, bad)
+        assert (status, failure.type) == ("failed", "AttributeError")
+
+
+def plain_of_context(attribute: str) -> Does:
+    def handler(ctx: Ctx) -> Any:
+        return getattr(ctx, attribute)
+
+    return handler
