@@ -25,12 +25,14 @@ class Host:
     """The engine's surroundings.
 
     ``entropy(n)`` gives n unpredictable bytes; ``executor(n)`` calls up to n plain handlers at
-    once; ``renew_in_thread`` False renews leases on the main loop, which only a simulated loop
-    that nothing can block may do.
+    once; ``fallback_poll_s`` is how often to look for work when nothing was heard (None: never);
+    ``renew_in_thread`` False renews leases on the main loop, which only a simulated loop that
+    nothing can block may do.
     """
 
     entropy: Callable[[int], bytes] = secrets.token_bytes
     executor: Callable[[int], Executor] = _threads
+    fallback_poll_s: float | None = 5.0
     renew_in_thread: bool = True
 
 
@@ -48,6 +50,10 @@ class StoreClock:
     def known(self) -> bool:
         """Whether the store has been asked yet."""
         return self._loop is not None
+
+    def reset(self) -> None:
+        """Another event loop: what was known does not count."""
+        self._loop = None
 
     def set(self, store_ms: int) -> None:
         """The store has just said what time it is; it is always right, also backwards."""

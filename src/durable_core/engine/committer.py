@@ -3,29 +3,31 @@
 While one batch is being written the next one gathers, so nothing waits for company and nothing
 is written alone under load. Rules:
 
-1. A commit is submitted once and answered once, with the store's verdict, or with ``None`` when
-   it could not be written: then its run is dropped, and whoever claims it next continues.
-2. After an unknown outcome the store is asked which commits landed; only those that did not are
-   sent again. A commit says after which entry it stands, so it can never land twice.
-3. A batch that fails for a reason of its own is split, until the culprit stands alone.
+1. A commit is submitted once and answered once: with the store's verdict, or with ``None`` when
+   it could not be written; then its run is dropped, and whoever claims it next goes on.
+2. After an unknown outcome the store is asked which commits landed, as often as it takes; only
+   those that certainly did not are sent again.
+3. What was certainly not written is tried again with growing pauses, while leases last.
+4. A batch that fails for a reason of its own is split, until the culprit stands alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..errors import DurableError, StoreUnavailableError
 from ..store import Commit, CommitVerdict, InboxRecord, Store
-from .clock import StoreClock
+from .clock import Backoff, StoreClock
 
 log = logging.getLogger("durable.committer")
 
 Answer = Callable[[CommitVerdict | None], None]
+Mail = Mapping[str, tuple[InboxRecord, ...]]
+
 BATCH = 200
 """Commits in one store call, at most."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 1.0
 
 
 class Committer:
@@ -36,12 +38,14 @@ class Committer:
         store: Store,
         clock: StoreClock,
         *,
+        entropy: Callable[[int], bytes],
         patience_s: float,
-        on_mail: Callable[[Mapping[str, tuple[InboxRecord, ...]]], None],
+        on_mail: Callable[[Mail], None],
     ) -> None:
-        """``patience_s``: how long an unavailable store is asked again (about a lease)."""
+        """``patience_s``: how long an unavailable store is asked again; about a lease."""
         self._store = store
         self._clock = clock
+        self._entropy = entropy
         self._patience_s = patience_s
         self._on_mail = on_mail
         self._pending: list[tuple[Commit, Answer]] = []
@@ -54,87 +58,112 @@ class Committer:
             self._task = asyncio.get_running_loop().create_task(self._flush())
 
     async def idle(self) -> None:
-        """Return once everything submitted so far, and by the answers, is answered."""
+        """Return once everything submitted so far, and by its answers, is answered."""
         while self._task is not None:
             await asyncio.shield(self._task)
 
+    async def close(self, patience_s: float) -> None:
+        """Stop, after waiting this long for what is on its way. The rest stays unanswered."""
+        task = self._task
+        if task is not None:
+            await asyncio.wait({task}, timeout=patience_s)
+            self._pending.clear()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
     async def _flush(self) -> None:
-        try:
-            while self._pending:
-                batch, self._pending = self._pending[:BATCH], self._pending[BATCH:]
-                verdicts = await self._write([commit for commit, _ in batch])
-                for (_, answer), verdict in zip(batch, verdicts, strict=True):
-                    answer(verdict)
-        finally:
-            self._task = None
+        while self._pending:
+            batch, self._pending = self._pending[:BATCH], self._pending[BATCH:]
+            verdicts = await self._write([commit for commit, _ in batch])
+            for (_, answer), verdict in zip(batch, verdicts, strict=True):
+                answer(verdict)
+        self._task = None
 
     async def _write(self, commits: Sequence[Commit]) -> list[CommitVerdict | None]:
-        loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + self._patience_s
-        pause_s = FIRST_PAUSE_S
-        verdicts: dict[int, CommitVerdict] = {}
-        left = list(range(len(commits)))
-        while left:
+        writing = _Writing(commits)
+        backoff = Backoff(self._entropy, first_s=0.02, longest_s=1.0)
+        give_up_at: float | None = None
+        while writing.left:
             try:
-                result = await self._store.commit([commits[i] for i in left])
+                await self._try(writing)
+                continue
             except StoreUnavailableError as error:
-                if loop.time() >= give_up_at:
-                    log.warning(
-                        "%d commits given up, their runs will be recovered: %s", len(left), error
-                    )
-                    break
-                if error.outcome_unknown:
-                    left = await self._settle(commits, left, verdicts)
+                failed: Exception = error
+                writing.unsure = writing.unsure or error.outcome_unknown
             except Exception as error:
-                return await self._split(commits, left, verdicts, error)
-            else:
-                self._clock.set(result.now_ms)
-                verdicts.update(zip(left, result.verdicts, strict=True))
-                if result.mail:
-                    self._on_mail(result.mail)
+                if writing.unsure:
+                    failed = error  # settling is asked again, whatever it says
+                else:
+                    await self._split(writing, error)
+                    break
+            now = asyncio.get_running_loop().time()
+            give_up_at = give_up_at or now + self._patience_s
+            if now >= give_up_at:
+                log.warning(
+                    "%d commits could not be written (%s); their runs go on when their leases "
+                    "have expired",
+                    len(writing.left),
+                    type(failed).__name__,
+                )
                 break
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-        return [verdicts.get(i) for i in range(len(commits))]
+            await asyncio.sleep(backoff.next_s())
+        return writing.verdicts
 
-    async def _settle(
-        self, commits: Sequence[Commit], left: list[int], verdicts: dict[int, CommitVerdict]
-    ) -> list[int]:
-        """Ask which of them landed; gives those that are still to be written."""
-        try:
-            found = await self._store.settled([commits[i] for i in left])
-        except StoreUnavailableError:
-            return left  # sending one again that landed is refused by its place in the journal
-        again = []
-        for i, verdict in zip(left, found, strict=True):
-            if verdict is CommitVerdict.APPLIED:
-                verdicts[i] = verdict
-            else:
-                again.append(i)
-        return again
-
-    async def _split(
-        self,
-        commits: Sequence[Commit],
-        left: list[int],
-        verdicts: dict[int, CommitVerdict],
-        error: Exception,
-    ) -> list[CommitVerdict | None]:
-        if len(left) == 1:
-            known = isinstance(error, DurableError)
-            log.error(
-                "the commit of run %s was refused by the store (%s): %s",
-                commits[left[0]].run_id,
-                type(error).__name__,
-                error if known else "a fault of this library; please report it",
-                exc_info=None if known else error,
+    async def _try(self, writing: _Writing) -> None:
+        if writing.unsure:
+            found = await self._store.settled(writing.commits_left)
+            writing.unsure = False
+            writing.take(
+                # A conflict here means: the lease still holds, and the commit did not land.
+                None if verdict is CommitVerdict.CONFLICT else verdict
+                for verdict in found
             )
-        else:
-            half = len(left) // 2
-            for part in (left[:half], left[half:]):
-                for i, verdict in zip(
-                    part, await self._write([commits[i] for i in part]), strict=True
-                ):
-                    if verdict is not None:
-                        verdicts[i] = verdict
-        return [verdicts.get(i) for i in range(len(commits))]
+            return
+        result = await self._store.commit(writing.commits_left)
+        self._clock.set(result.now_ms)
+        writing.take(result.verdicts)
+        if result.mail:
+            self._on_mail(result.mail)
+
+    async def _split(self, writing: _Writing, error: Exception) -> None:
+        left = writing.left
+        if len(left) == 1:
+            ours = isinstance(error, DurableError)
+            log.error(
+                "the commit of run %s was refused by the store: %s",
+                writing.commits[left[0]].run_id,
+                error if ours else f"{type(error).__name__}; please report this",
+                exc_info=None if ours else error,
+            )
+            return
+        half = len(left) // 2
+        for part in (left[:half], left[half:]):
+            for index, verdict in zip(
+                part, await self._write([writing.commits[i] for i in part]), strict=True
+            ):
+                writing.verdicts[index] = verdict
+
+
+class _Writing:
+    """A batch on its way: the verdicts so far, and whose are missing."""
+
+    def __init__(self, commits: Sequence[Commit]) -> None:
+        self.commits = commits
+        self.verdicts: list[CommitVerdict | None] = [None] * len(commits)
+        self.left = list(range(len(commits)))
+        self.unsure = False
+
+    @property
+    def commits_left(self) -> list[Commit]:
+        if len(self.left) == len(self.commits):
+            return list(self.commits)
+        return [self.commits[index] for index in self.left]
+
+    def take(self, verdicts: Iterable[CommitVerdict | None]) -> None:
+        """Verdicts for what was left; None: still to be written."""
+        again = []
+        for index, verdict in zip(self.left, verdicts, strict=True):
+            self.verdicts[index] = verdict
+            if verdict is None:
+                again.append(index)
+        self.left = again

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..codec.records import (
+    entry_from_record,
     entry_to_record,
     facts_from_text,
     facts_to_text,
@@ -12,10 +13,11 @@ from ..codec.records import (
     waits_to_text,
 )
 from ..kernel.event import MessageArrived
+from ..kernel.journal import Journal
 from ..kernel.limits import Limits
 from ..kernel.outcome import ChildStart, Outgoing, Transition
 from ..kernel.run import RunContext, RunStatus
-from ..store import Commit, InboxRecord, Message, NewRun, Release, RunRecord
+from ..store import Commit, EntryRecord, InboxRecord, Message, NewRun, Release, RunRecord
 
 
 def run_context(record: RunRecord, limits: Limits) -> RunContext:
@@ -73,24 +75,27 @@ def commit_of(transition: Transition, record: RunRecord, epoch: int, seen: int) 
 
 
 def hand_back(
-    record: RunRecord,
-    epoch: int,
-    *,
-    status: RunStatus,
-    generation: int,
-    after_seq: int,
-    seen: int,
-    due_at_ms: int,
+    record: RunRecord, last: Transition | None, *, after_seq: int, seen: int, now_ms: int
 ) -> Commit:
-    """A commit that only gives the lease up, due at once."""
+    """Give the run up as it stands, due at once; ``last`` is its last transition, if any."""
+    status, generation = record.status, record.generation
+    waiting, failure = record.waiting, record.failure
+    if last is not None:
+        status, generation = last.status.value, last.generation
+        waiting = waits_to_text(last.waiting) if last.waiting else None
+        failure = None if last.failure is None else failure_to_text(last.failure)
+    if status == RunStatus.RUNNING.value:
+        status = RunStatus.SUSPENDED.value
     return Commit(
         run_id=record.run_id,
-        epoch=epoch,
+        epoch=record.epoch,
         after_seq=after_seq,
-        status=status.value,
+        status=status,
         generation=generation,
         seen=seen,
-        release=Release(due_at_ms=due_at_ms),
+        waiting=waiting,
+        failure=failure,
+        release=Release(due_at_ms=now_ms),
     )
 
 
@@ -123,6 +128,11 @@ def message_of(outgoing: Outgoing) -> Message:
         reopens=outgoing.reopens,
         anyone=outgoing.anyone,
     )
+
+
+def journal_of(entries: Iterable[EntryRecord]) -> Journal:
+    """The journal of these records. Raises ``EncodingError``."""
+    return Journal([entry_from_record(entry) for entry in entries])
 
 
 def newest(records: Iterable[InboxRecord], seen: int) -> int:

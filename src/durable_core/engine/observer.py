@@ -19,7 +19,7 @@ log = logging.getLogger("durable.observer")
 
 @attrs.frozen(slots=True, kw_only=True)
 class RunClaimed:
-    """A worker holds the run now; ``attempt`` is its generation, ``deaths`` lost holders."""
+    """A worker holds the run now; ``deaths`` workers died holding it since it last progressed."""
 
     run_id: str
     workflow: str
@@ -78,7 +78,17 @@ class LeaseLost:
     worker: str
 
 
-ObservedEvent = RunClaimed | RunSuspended | RunFinished | AttemptStarted | AttemptEnded | LeaseLost
+@attrs.frozen(slots=True, kw_only=True)
+class RunStarted:
+    """A run was created by this engine (not: joined)."""
+
+    run_id: str
+    workflow: str
+
+
+ObservedEvent = (
+    RunStarted | RunClaimed | RunSuspended | RunFinished | AttemptStarted | AttemptEnded | LeaseLost
+)
 
 
 class Observer(Protocol):

@@ -1,92 +1,114 @@
 """Runner: one leased run in memory: advance, commit, act, until nothing is ready.
 
-No task of its own: it is called when an attempt ends, mail comes, time is up, or a commit is
-answered. Rules:
+No task of its own: it is called when an attempt ends, when mail comes, when time is up, and when
+a commit is answered. Rules:
 
-1. Decide, commit, act: attempts of a transition start only when it is durable.
-2. At most one commit is in flight; what happens meanwhile gathers for the next advance.
+1. Decide, commit, act: the attempts of a transition start only when it is durable.
+2. At most one commit of the run is in flight, a transaction included; what happens meanwhile
+   gathers for the next advance.
 3. Any verdict but *applied* means that the run is not ours: handlers are cancelled and
    everything in memory is dropped, without another word to the store.
-4. While the worker drains, nothing new is started; when nothing runs any more, the run is
-   handed back.
+4. While the worker drains, nothing new is started; when nothing of the run is out any more, it
+   is handed back, due at once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from ..errors import InvariantError
-from ..kernel.event import Event
+from ..errors import DurableError
+from ..kernel.event import AttemptStopped, Event
 from ..kernel.invariants import check_transition
-from ..kernel.outcome import Attempt, AttemptKey, Transition
+from ..kernel.outcome import Transition
 from ..kernel.reports import Report
 from ..kernel.run import RunStatus
 from ..kernel.transition import Held
-from ..store import Commit, CommitVerdict, InboxRecord, Lease, RunRecord
-from .attempts import Reporter
-from .clock import StoreClock
+from ..store import Commit, CommitVerdict, InboxRecord, Lease, RunRecord, Store
+from .attempts import Call
+from .clock import Backoff, StoreClock
 from .mapping import commit_of, hand_back, message_arrived
+from .slots import Slots
 
 log = logging.getLogger("durable.worker")
+
+Answer = Callable[[CommitVerdict | None], None]
 
 
 class Surface(Protocol):
     """What a runner needs of its worker."""
 
+    store: Store
     clock: StoreClock
+    slots: Slots
     draining: bool
 
-    def submit(self, commit: Commit, answer: Callable[[CommitVerdict | None], None]) -> None:
+    def submit(self, commit: Commit, answer: Answer) -> None:
         """Have this written."""
         ...
 
-    def start_attempt(self, attempt: Attempt, runner: Reporter) -> None:
-        """Call a handler, when there is a slot."""
+    async def transact(self, runner: Runner, call: Call) -> Report | None:
+        """Make the call inside the transaction that commits its entry."""
         ...
 
-    def stop_attempt(self, key: AttemptKey, runner: Reporter) -> None:
-        """Cancel a handler; it will be reported on."""
+    def backoff(self) -> Backoff:
+        """Pauses for a store that cannot be reached."""
         ...
 
-    def drop_attempts(self, runner: Reporter) -> None:
-        """Cancel all handlers of the run, unreported."""
-        ...
-
-    def transact(self, attempt: Attempt, runner: Runner) -> None:
-        """Call a handler inside the transaction that commits its entry."""
+    @property
+    def patience_s(self) -> float:
+        """How long an unavailable store is asked again."""
         ...
 
     def committed(self, runner: Runner, transition: Transition) -> None:
-        """A transition is durable; others may have to be woken."""
+        """A transition is durable: others may have to be woken."""
         ...
 
     def let_go(self, runner: Runner) -> None:
         """The run is not held any more."""
         ...
 
-    def lost(self, runner: Runner, verdict: CommitVerdict | None) -> None:
+    def lost(self, runner: Runner, why: str) -> None:
         """The run turned out not to be ours."""
         ...
 
 
 class Runner:
-    """A run this worker holds."""
+    """A run that this worker holds."""
+
+    __slots__ = (
+        "_busy",
+        "_events",
+        "_last",
+        "_out",
+        "_scheduled",
+        "_surface",
+        "_timer",
+        "_turns",
+        "closed",
+        "held",
+        "record",
+        "seen",
+        "status",
+    )
 
     def __init__(self, surface: Surface, record: RunRecord, held: Held) -> None:
         self.record = record
         self.held = held
         self.status = RunStatus(record.status)
+        self.seen = 0  # the highest message number that was taken in
         self.closed = False
-        self.seen = 0
-        self.exclusive = False  # a transactional attempt has the run's commits to itself
         self._surface = surface
         self._events: list[Event] = []
-        self._committing = False
-        self._out = 0  # attempts started and not reported
+        self._busy = False  # a commit is in flight, or a transaction has the run to itself
+        self._scheduled = False
+        self._out = 0  # attempts started and not reported on
+        self._last: Transition | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._turns: deque[asyncio.Future[None]] = deque()  # transactions waiting for theirs
 
     @property
     def run_id(self) -> str:
@@ -99,70 +121,79 @@ class Runner:
         return self.record.workflow
 
     @property
+    def surface(self) -> Surface:
+        """The worker that holds the run."""
+        return self._surface
+
+    @property
     def lease(self) -> Lease:
         """The lease as it stands."""
         return Lease(run_id=self.record.run_id, epoch=self.record.epoch, seen=self.seen)
 
-    @property
-    def quiet(self) -> bool:
-        """No commit is in flight and no transaction is open."""
-        return not self._committing and not self.exclusive
-
     # --- what comes in -------------------------------------------------------------------------
 
     def begin(self, inbox: Iterable[InboxRecord]) -> None:
-        """The run was just claimed, with these messages."""
+        """The run was just claimed, with these messages. Raises ``EncodingError``."""
         self._take(inbox)
-        self.go_on()
+        self._go_on()
 
     def mail(self, inbox: Iterable[InboxRecord]) -> None:
         """Messages came in while the run is held."""
-        if not self.closed and self._take(inbox):
-            self.go_on()
+        if self.closed:
+            return
+        try:
+            fresh = self._take(inbox)
+        except DurableError as error:
+            self.fail(error)
+            return
+        if fresh:
+            self._soon()
 
     def _take(self, inbox: Iterable[InboxRecord]) -> bool:
         fresh = [record for record in inbox if record.seq > self.seen]
         for record in fresh:
-            self.seen = max(self.seen, record.seq)
             self._events.append(message_arrived(record))
+            self.seen = max(self.seen, record.seq)
         return bool(fresh)
-
-    def nudge(self) -> None:
-        """The run's commits are free again: go on with what has gathered."""
-        if self._events:
-            self.go_on()
-        elif self._surface.draining:
-            self._hand_back_when_idle()
 
     def attempt_ended(self, report: Report) -> None:
         """An attempt was reported on."""
         if self.closed:
             return
         self._out -= 1
-        self._events.append(report)
-        self.go_on()
+        if not (self._surface.draining and isinstance(report, AttemptStopped)):
+            self._events.append(report)
+        self._soon()
+
+    def _soon(self) -> None:
+        """Advance after everything that happens in this turn of the loop."""
+        if not self._scheduled and not self._busy:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._scheduled = False
+        self._go_on()
 
     # --- decide, commit, act -------------------------------------------------------------------
 
-    def go_on(self) -> None:
+    def _go_on(self) -> None:
         """Advance with what has gathered, unless a commit is in flight."""
-        if self.closed or not self.quiet:
+        if self.closed or self._busy:
+            return
+        if self._surface.draining and not self._events:
+            self._hand_back_when_idle()
             return
         transition = self.decide()
         if transition is None:
             return
-        if transition.writes:
-            self._committing = True
-            commit = commit_of(transition, self.record, self.record.epoch, self.seen)
-            self._surface.submit(commit, lambda verdict: self._answered(transition, verdict))
-        else:
+        if not transition.writes:
             self._act(transition)
-
-    def decide_with(self, report: Report) -> Transition | None:
-        """The transition by this report and what has gathered, for whoever commits it."""
-        self._out -= 1
-        self._events.append(report)
-        return self.decide()
+            self._give_turn()
+            return
+        self._busy = True
+        commit = commit_of(transition, self.record, self.record.epoch, self.seen)
+        self._surface.submit(commit, lambda verdict: self._answered(transition, verdict))
 
     def decide(self) -> Transition | None:
         """The next transition; None (and the run dropped) if this library is at fault."""
@@ -172,101 +203,149 @@ class Runner:
             transition = self.held.advance(events, self._surface.clock.now_ms())
             check_transition(self.run_id, self.status, transition)
         except Exception as error:
-            # Nothing was written. The lease is left to expire: a run that does this again
-            # and again is held as poisoned, instead of going round for ever.
-            log.error(
-                "run %s cannot be advanced; this is a fault of the library: %s",
-                self.run_id,
-                error if isinstance(error, InvariantError) else type(error).__name__,
-                exc_info=error,
-            )
-            self.drop()
+            self.fail(error)
             return None
         return transition
 
+    def fail(self, error: Exception) -> None:
+        """Our own fault, or a damaged message. Nothing was written, and the lease is left to
+        expire: a run that comes to this again and again is held as poisoned."""
+        log.error(
+            "run %s cannot go on, and its lease is left to expire: %s",
+            self.run_id,
+            error if isinstance(error, DurableError) else f"{type(error).__name__}; report this",
+            exc_info=None if isinstance(error, DurableError) else error,
+        )
+        self.drop()
+
     def _answered(self, transition: Transition, verdict: CommitVerdict | None) -> None:
-        self._committing = False
+        self._busy = False
         if self.closed:
             return
-        if verdict is not CommitVerdict.APPLIED:
-            self.lose(verdict)
-            return
-        self.applied(transition)
+        if verdict is CommitVerdict.APPLIED:
+            self.applied(transition)
+        else:
+            self.lose("its last commit was refused" if verdict else "the store is out of reach")
 
     def applied(self, transition: Transition) -> None:
         """The transition is durable: act on it, and go on with what gathered meanwhile."""
         self.status = transition.status
+        self._last = transition
         self._surface.committed(self, transition)
         if transition.ended or transition.release:
             self.drop()
             return
         self._act(transition)
-        if self._events:
-            self.go_on()
+        if not self._give_turn() and self._events:
+            self._soon()
 
     def _act(self, transition: Transition) -> None:
+        slots = self._surface.slots
         for key in transition.stop:
-            self._surface.stop_attempt(key, self)
+            slots.stop(key, self)
         if self._surface.draining:
-            self._hand_back_when_idle()
+            self._soon()
             return
         for attempt in transition.attempts:
             self._out += 1
-            if attempt.transactional:
-                self._surface.transact(attempt, self)
-            else:
-                self._surface.start_attempt(attempt, self)
+            slots.run(attempt, self)
         if transition.resume_at_ms is not None and not self.closed:
-            delay_ms = transition.resume_at_ms - self._surface.clock.now_ms()
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(delay_ms, 0) / 1000, self.go_on)
+            delay_s = self._surface.clock.seconds_until(transition.resume_at_ms)
+            # One ms more: the clock counts whole ones.
+            self._timer = asyncio.get_running_loop().call_later(delay_s + 0.001, self._go_on)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
+    # --- transactions --------------------------------------------------------------------------
+
+    async def transact(self, call: Call) -> Report | None:
+        """Make the call inside the transaction that commits its entry; None: it is reported."""
+        return await self._surface.transact(self, call)
+
+    async def take_turn(self) -> None:
+        """Wait until no commit is in flight, then keep it so until ``end_turn``."""
+        if self._busy or self._turns:
+            turn = asyncio.get_running_loop().create_future()
+            self._turns.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self.end_turn()
+                elif turn in self._turns:
+                    self._turns.remove(turn)
+                raise
+        self._busy = True
+
+    def _give_turn(self) -> bool:
+        if self._busy or not self._turns:
+            return False
+        self._busy = True
+        self._turns.popleft().set_result(None)
+        return True
+
+    def end_turn(self, applied: Transition | None = None) -> None:
+        """The transaction is over, with this transition committed, or with none: let what
+        gathered be advanced, or the next transaction begin."""
+        self._busy = False
+        if self.closed:
+            return
+        if applied is not None:
+            self.applied(applied)
+        elif self._events or self._surface.draining:
+            self._soon()  # before the next transaction, or it could be kept waiting for ever
+        else:
+            self._give_turn()
+
+    def take_report(self, report: Report) -> None:
+        """Count an attempt as reported, and keep its report for the next ``decide``."""
+        self._out -= 1
+        self._events.append(report)
+
     # --- letting go ----------------------------------------------------------------------------
 
-    def drain(self) -> None:
-        """The worker stops: hand the run back as soon as no handler runs."""
-        self._hand_back_when_idle()
+    def drain(self, *, now: bool = False) -> None:
+        """The worker stops: hand the run back as soon as nothing is out; with ``now``, cancel
+        what is."""
+        if self.closed:
+            return
+        if now:
+            self._surface.slots.stop_all(self)
+        else:
+            self._surface.slots.unqueue(self)
+        self._soon()
 
     def _hand_back_when_idle(self) -> None:
-        if self._out == 0 and self.quiet and not self._events:
-            self.give_back()
-
-    def give_back(self) -> None:
-        """Cancel what runs, unreported, and hand the run back, due at once."""
-        if self.closed or not self.quiet:
+        if self._out:
             return
-        self._committing = True
+        self._busy = True
         self._cancel_timer()
-        self._surface.drop_attempts(self)
-        status = self.status if self.status is RunStatus.COMPENSATING else RunStatus.SUSPENDED
         commit = hand_back(
             self.record,
-            self.record.epoch,
-            status=status,
-            generation=self.held.generation,
+            self._last,
             after_seq=len(self.held.journal),
             seen=self.seen,
-            due_at_ms=self._surface.clock.now_ms(),
+            now_ms=self._surface.clock.now_ms(),
         )
         self._surface.submit(commit, lambda verdict: self.drop())
 
-    def lose(self, verdict: CommitVerdict | None) -> None:
-        """The run is not ours, or it cannot be known: drop it and say so."""
+    def lose(self, why: str) -> None:
+        """The run is not ours, or it cannot be known: say so and drop it."""
         if not self.closed:
-            self._surface.lost(self, verdict)
+            self._surface.lost(self, why)
             self.drop()
 
     def drop(self) -> None:
-        """Forget the run."""
+        """Forget the run; its handlers are cancelled."""
         if self.closed:
             return
         self.closed = True
         self._cancel_timer()
-        self._surface.drop_attempts(self)
+        self._surface.slots.drop(self)
         self.held.close()
+        while self._turns:
+            self._turns.popleft().cancel()
         self._surface.let_go(self)

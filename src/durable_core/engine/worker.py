@@ -15,24 +15,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor
 from datetime import timedelta
 from typing import Any
 
 from ..codec.payload import Codec
-from ..codec.records import entry_from_record, waits_from_text
+from ..codec.records import waits_from_text
 from ..errors import DurableError, StoreUnavailableError
 from ..kernel.failure import Failure
-from ..kernel.journal import Journal
 from ..kernel.limits import Limits
-from ..kernel.outcome import Attempt, AttemptKey, Transition
+from ..kernel.outcome import Transition
 from ..kernel.program import ProgramFactory
+from ..kernel.reports import Report
 from ..kernel.transition import Held, park
 from ..store import (
     ClaimedRun,
     ClaimRequest,
     Commit,
-    CommitVerdict,
     EntryRecord,
     InboxRecord,
     Kind,
@@ -40,23 +40,29 @@ from ..store import (
     Store,
 )
 from ..workflow.registry import Registry
-from .attempts import Reporter, Slots, Surroundings
-from .clock import Host, StoreClock
+from .attempts import Call, Surroundings
+from .clock import Backoff, Host, StoreClock
 from .committer import Answer, Committer
 from .lease import LeaseKeeper
-from .mapping import commit_of, newest, run_context
+from .listener import Listener
+from .local import Local
+from .mapping import commit_of, journal_of, newest, run_context
 from .observer import LeaseLost, Observers, RunClaimed, RunFinished, RunSuspended
 from .runner import Runner
-from .transact import Transactions
+from .slots import Slots
+from .transact import transact
 
 log = logging.getLogger("durable.worker")
 
 CLAIM = 100
 """Runs in one claim, at most."""
-FALLBACK_S = 5.0
-"""How long a worker sleeps at most without asking, whatever it was told."""
-MAIL_PAUSE_S = 0.02
-"""Between two looks into the inboxes of held runs, while others change the store."""
+LONGEST_PAUSE_S = 5.0
+"""Between two tries to claim, while the store is out of reach."""
+COMPLAIN_EVERY_S = 30.0
+STORE_GRACE_S = 4.0
+"""How long a draining worker waits for a store that does not answer."""
+SHORTEST_SLEEP_S = 0.01
+"""Between a claim that came back short and the next."""
 
 
 class Worker:
@@ -79,12 +85,13 @@ class Worker:
         queues: tuple[str, ...],
         lease: timedelta,
         grace: timedelta,
-        on_ended: Callable[[str], None],
+        local: Local,
+        listener: Listener,
     ) -> None:
         self.name = name
         self.clock = clock
         self.draining = False
-        self._store = store
+        self.store = store
         self._registry = registry
         self._programs = programs
         self._limits = limits
@@ -92,32 +99,39 @@ class Worker:
         self._queues = queues
         self._lease_ms = round(lease / timedelta(milliseconds=1))
         self._grace_s = grace.total_seconds()
-        self._on_ended = on_ended
+        self._local = local
+        self._listener = listener
         self._held: dict[str, Runner] = {}
         self._suspects: set[str] = set()
         self._wake = asyncio.Event()
         self._empty = asyncio.Event()
         self._hungry = False  # the last claim may have left something due behind
-        self._mail_wanted: set[str] = set()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._full = False  # it surely has
+        self._complained_at: float | None = None
+        self._concurrency = concurrency
+        self._mail_wanted: dict[str, None] = {}
+        self._claiming: asyncio.Task[None] | None = None
         self._mail_task: asyncio.Task[None] | None = None
-        # Abandoned threads keep theirs, so there are more threads than slots.
-        self._executor = host.executor(concurrency + 4)
-        around = Surroundings(
+        self._executor: Executor | None = None
+        self._around = around = Surroundings(
             codec=codec,
             limits=limits,
             clock=clock,
             deps=deps,
-            executor=self._executor,
+            executor=self._threads,
             entropy=host.entropy,
             observers=observers,
+            transaction_ms=max(1, self._lease_ms // 3),
         )
-        self._slots = Slots(concurrency, around)
-        self._slots.on_free = self._slot_freed
+        self.slots = Slots(concurrency, around, self._slot_freed)
         self._committer = Committer(
-            store, clock, patience_s=lease.total_seconds(), on_mail=self._mail_came
+            store,
+            clock,
+            entropy=host.entropy,
+            patience_s=lease.total_seconds(),
+            on_mail=self._mail_came,
         )
-        self._transactions = Transactions(store, around, limit_ms=self._lease_ms // 3)
+        self._host = host
         self._keeper = LeaseKeeper(
             store,
             lease_ms=self._lease_ms,
@@ -130,56 +144,75 @@ class Worker:
 
     async def start(self) -> None:
         """Begin to claim."""
-        self.clock.set(await self._store.now_ms())
+        self.clock.set(await self.store.now_ms())
         self._keeper.start()
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._claim_runs()), loop.create_task(self._watch())]
+        self._claiming = asyncio.get_running_loop().create_task(self._claim_runs())
+        self._local.join(self)
+        self._listener.add(self._heard)
 
     async def drain(self) -> None:
-        """Stop: nothing new is begun, and every run is handed back. Idempotent."""
+        """Stop: nothing new is begun, and every run is handed back. Idempotent.
+
+        Cancelling it cuts the grace short. Returns within the grace, the handlers' own
+        ``cancel_grace``, and a few seconds for a store that does not answer.
+        """
         if self.draining:
             return
+        self._begin_to_leave()
+        draining = asyncio.get_running_loop().create_task(self._drain())
+        cancelled: asyncio.CancelledError | None = None
+        while not draining.done():
+            try:
+                await asyncio.shield(draining)
+            except asyncio.CancelledError as error:
+                if draining.cancelled():
+                    raise
+                cancelled = error
+                self._empty.set()  # no more grace
+        draining.result()
+        if cancelled is not None:
+            raise cancelled
+
+    def _begin_to_leave(self) -> None:
         self.draining = True
+        self._around.leaving = True
+        self._local.leave(self)
+        self._listener.remove(self._heard)
         self._wake.set()
-        claiming, watching = self._tasks
-        await asyncio.gather(claiming, return_exceptions=True)
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+
+    async def _drain(self) -> None:
+        loop = asyncio.get_running_loop()
+        grace_ends_at = loop.time() + self._grace_s
+        cancel_grace_s = self._limits.cancel_grace.total_seconds()
         for runner in list(self._held.values()):
             runner.drain()
-        await self._until_empty(self._grace_s)
-        await self._cancel_the_rest()
-        await self._committer.idle()
+        # A claim is not cancelled: what it leased would be lost for a lease.
+        await _ended([self._claiming], self._grace_s + STORE_GRACE_S)
+        for runner in list(self._held.values()):
+            runner.drain()
+        await self._until_empty(grace_ends_at - loop.time())
+        for runner in list(self._held.values()):
+            runner.drain(now=True)
+        await self._until_empty(cancel_grace_s + STORE_GRACE_S)
+        for runner in list(self._held.values()):
+            log.warning(
+                "run %s could not be handed back; it goes on when its lease has expired",
+                runner.run_id,
+            )
+            runner.drop()
+        await self._committer.close(STORE_GRACE_S)
+        await _ended([self._mail_task], STORE_GRACE_S)
         await self._keeper.stop()
-        if self._mail_task is not None:
-            await asyncio.gather(self._mail_task, return_exceptions=True)
-        await self._transactions.ended()
-        grace_s = self._limits.cancel_grace.total_seconds()
-        try:
-            await asyncio.wait_for(self._slots.ended(), grace_s)
-        except TimeoutError:
-            log.warning("worker %s leaves handlers behind that do not end", self.name)
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _until_empty(self, patience_s: float) -> None:
-        if not self._held:
-            return
-        self._empty.clear()
-        try:
-            await asyncio.wait_for(self._empty.wait(), patience_s)
-        except TimeoutError:
-            log.info("worker %s: grace is over, %d runs left", self.name, len(self._held))
-
-    async def _cancel_the_rest(self) -> None:
-        """Hand back what is left; a run whose commit is in flight a moment later."""
-        for runner in list(self._held.values()):
-            self._transactions.drop(runner)
-        for _ in range(3):
-            for runner in list(self._held.values()):
-                runner.give_back()
-            await self._committer.idle()
-        for runner in list(self._held.values()):
-            runner.drop()
+        if self._held and patience_s > 0:
+            self._empty.clear()
+            try:
+                await asyncio.wait_for(self._empty.wait(), patience_s)
+            except TimeoutError:
+                log.info("worker %s: %d runs are left", self.name, len(self._held))
 
     # --- told from outside -----------------------------------------------------------------------
 
@@ -193,17 +226,17 @@ class Worker:
 
     def mail(self, run_ids: Iterable[str]) -> None:
         """Messages were delivered to these runs: look, for those held here."""
-        self._mail_wanted.update(run_id for run_id in run_ids if run_id in self._held)
+        self._mail_wanted.update((run_id, None) for run_id in run_ids if run_id in self._held)
         if self._mail_wanted and self._mail_task is None:
             self._mail_task = asyncio.get_running_loop().create_task(self._fetch_mail())
 
     async def _fetch_mail(self) -> None:
         try:
             while self._mail_wanted:
-                wanted, self._mail_wanted = self._mail_wanted, set()
+                wanted, self._mail_wanted = self._mail_wanted, {}
                 leases = [self._held[run_id].lease for run_id in wanted if run_id in self._held]
                 if leases:
-                    self._mail_came(await self._store.inbox(leases))
+                    self._mail_came(await self.store.inbox(leases))
         except StoreUnavailableError as error:
             log.warning(
                 "mail could not be fetched; the next commit or renewal brings it: %s", error
@@ -220,36 +253,45 @@ class Worker:
     def _renewed(self, result: RenewResult) -> None:
         for run_id in result.lost:
             runner = self._held.get(run_id)
-            if runner is not None and runner.quiet:  # else its commit's verdict tells
-                runner.lose(CommitVerdict.FENCED)
+            if runner is not None:
+                runner.lose("another worker holds it")
         self.mail(result.mail)
 
     # --- claiming ------------------------------------------------------------------------------
 
     async def _claim_runs(self) -> None:
-        pause_s = 0.0
+        backoff = Backoff(self._host.entropy, longest_s=LONGEST_PAUSE_S)
         while not self.draining:
             self._wake.clear()
-            sleep_s = FALLBACK_S
             try:
                 again_at_ms = await self._claim()
-                pause_s = 0.0
-            except StoreUnavailableError as error:
-                pause_s = min(max(pause_s * 2, 0.05), FALLBACK_S)
-                if pause_s in (0.05, FALLBACK_S):
-                    log.warning("worker %s cannot claim, trying on: %s", self.name, error)
-                await self._sleep(pause_s)
-                continue
+                backoff.reset()
             except Exception as error:
-                log.error("worker %s could not claim", self.name, exc_info=error)
-                await self._sleep(1.0)
+                self._complain(error)
+                await self._sleep(backoff.next_s())
                 continue
-            if again_at_ms is not None:
-                sleep_s = min(sleep_s, max(0.0, (again_at_ms - self.clock.now_ms()) / 1000))
-            if sleep_s > 0:
-                await self._sleep(sleep_s)
-            else:
+            if self._full:
                 await asyncio.sleep(0)
+            elif again_at_ms is None:
+                await self._wake.wait()
+            else:
+                # One ms more, because the clock counts whole ones.
+                await self._sleep(
+                    max(self.clock.seconds_until(again_at_ms) + 0.001, SHORTEST_SLEEP_S)
+                )
+
+    def _complain(self, error: Exception) -> None:
+        """Say once a while that claiming fails."""
+        now = asyncio.get_running_loop().time()
+        if self._complained_at is None or now - self._complained_at > COMPLAIN_EVERY_S:
+            self._complained_at = now
+            ours = isinstance(error, DurableError)
+            log.warning(
+                "worker %s cannot claim, and tries on: %s",
+                self.name,
+                error if ours else type(error).__name__,
+                exc_info=None if ours else error,
+            )
 
     async def _sleep(self, seconds: float) -> None:
         try:
@@ -259,11 +301,12 @@ class Worker:
 
     async def _claim(self) -> int | None:
         """Claim once; when to ask again (store ms), None if only when told to."""
-        limit = min(self._slots.free, CLAIM)
+        limit = min(self._room, CLAIM)
         self._hungry = True
-        if limit == 0:
+        self._full = False
+        if limit <= 0:
             return None
-        batch = await self._store.claim(
+        batch = await self.store.claim(
             ClaimRequest(
                 worker=self.name,
                 lease_ms=self._lease_ms,
@@ -277,10 +320,15 @@ class Worker:
         self.clock.set(batch.now_ms)
         for claimed in batch.runs:
             await self._adopt(claimed)
-        if len(batch.runs) == limit:
-            return batch.now_ms
-        self._hungry = False
+        self._full = len(batch.runs) == limit
+        if not self._full:
+            self._hungry = False
         return batch.next_due_ms
+
+    @property
+    def _room(self) -> int:
+        """How many runs more: each needs a slot, now or after its commit."""
+        return self._concurrency - max(len(self._held), self.slots.wanted)
 
     def _kinds(self) -> tuple[Kind, ...]:
         return tuple(
@@ -292,18 +340,10 @@ class Worker:
         if self._hungry:
             self._wake.set()
 
-    async def _watch(self) -> None:
-        """Wake when anything changed through another connection."""
-        while True:
-            try:
-                changed = await self._store.wait_for_work(None)
-            except StoreUnavailableError:
-                await asyncio.sleep(1.0)
-                continue
-            if changed:
-                self._wake.set()
-                self.mail(list(self._held))
-                await asyncio.sleep(MAIL_PAUSE_S)
+    def _heard(self) -> None:
+        """Something may have changed through another connection."""
+        self._wake.set()
+        self.mail(self._held)
 
     # --- adopting a claimed run ------------------------------------------------------------------
 
@@ -311,14 +351,14 @@ class Worker:
         record = claimed.run
         before = self._held.get(record.run_id)
         if before is not None:
-            before.lose(CommitVerdict.FENCED)  # our own lease had expired
+            before.lose("it had expired, and was claimed again")
         definition = self._registry.find(record.workflow, record.version)
         try:
             entries = await self._whole_journal(claimed)
             held = Held(
                 run_context(record, self._limits),
                 self._programs.get((record.workflow, record.version)),
-                Journal([entry_from_record(entry) for entry in entries]),
+                journal_of(entries),
                 fingerprint=None if definition is None else definition.fingerprint,
             )
         except StoreUnavailableError:
@@ -349,7 +389,7 @@ class Worker:
     async def _whole_journal(self, claimed: ClaimedRun) -> list[EntryRecord]:
         entries = list(claimed.entries)
         while len(entries) < claimed.run.entry_count:
-            page = await self._store.journal(claimed.run.run_id, after_seq=len(entries))
+            page = await self.store.journal(claimed.run.run_id, after_seq=len(entries))
             if not page:
                 break  # the fold says what is missing
             entries += page
@@ -378,32 +418,33 @@ class Worker:
         """Have this written."""
         self._committer.submit(commit, answer)
 
-    def start_attempt(self, attempt: Attempt, runner: Reporter) -> None:
-        """Call a handler, when there is a slot."""
-        self._slots.run(attempt, runner)
+    async def transact(self, runner: Runner, call: Call) -> Report | None:
+        """Make the call inside the transaction that commits its entry."""
+        return await transact(runner, call)
 
-    def stop_attempt(self, key: AttemptKey, runner: Reporter) -> None:
-        """Cancel a handler; it will be reported on."""
-        if not self._transactions.stop(key, runner):
-            self._slots.stop(key, runner)
+    def backoff(self) -> Backoff:
+        """Pauses for a store that cannot be reached."""
+        return Backoff(self._host.entropy)
 
-    def drop_attempts(self, runner: Reporter) -> None:
-        """Cancel all handlers of the run, unreported."""
-        self._transactions.drop(runner)
-        self._slots.drop(runner)
+    @property
+    def patience_s(self) -> float:
+        """How long an unavailable store is asked again: a lease."""
+        return self._lease_ms / 1000
 
-    def transact(self, attempt: Attempt, runner: Runner) -> None:
-        """Call a handler inside the transaction that commits its entry."""
-        self._transactions.run(attempt, runner)
+    def _threads(self) -> Executor:
+        # An abandoned handler keeps both, its thread and its slot.
+        if self._executor is None:
+            self._executor = self._host.executor(self._concurrency)
+        return self._executor
 
     def committed(self, runner: Runner, transition: Transition) -> None:
         """A transition is durable: wake whom it concerns."""
-        if transition.children or transition.messages or transition.release:
-            self._wake.set()
-        if transition.messages:
-            self.mail(message.run_id for message in transition.messages)
+        if transition.children or (transition.release and transition.resume_at_ms is not None):
+            self._local.runs_are_due()
+        for message in transition.messages:
+            self._local.delivered(message.run_id)
         if transition.ended:
-            self._on_ended(runner.run_id)
+            self._local.run_ended(runner.run_id)
         if not self._observers:
             return
         if transition.ended:
@@ -429,14 +470,17 @@ class Worker:
             del self._held[runner.run_id]
             self._suspects.discard(runner.run_id)
         self._keeper.let_go(runner.run_id, runner)
-        if not self._held:
-            self._empty.set()
+        if self.draining:
+            self._local.runs_are_due()
+            if not self._held:
+                self._empty.set()
+        else:
+            self._slot_freed()
 
-    def lost(self, runner: Runner, verdict: CommitVerdict | None) -> None:
+    def lost(self, runner: Runner, why: str) -> None:
         """The run turned out not to be ours."""
-        why = "its commit could not be written" if verdict is None else "another worker holds it"
         log.warning(
-            "worker %s lost the lease of run %s (%s); its handlers are cancelled",
+            "worker %s lost the lease of run %s: %s; its handlers are cancelled",
             self.name,
             runner.run_id,
             why,
@@ -445,3 +489,14 @@ class Worker:
             self._observers.tell(
                 LeaseLost(run_id=runner.run_id, workflow=runner.workflow, worker=self.name)
             )
+
+
+async def _ended(tasks: Iterable[asyncio.Task[None] | None], patience_s: float) -> None:
+    """Wait for the end of these, then cancel those that hang."""
+    going = [task for task in tasks if task is not None]
+    if not going:
+        return
+    await asyncio.wait(going, timeout=max(0.0, patience_s))
+    for task in going:
+        task.cancel()
+    await asyncio.gather(*going, return_exceptions=True)

@@ -1,0 +1,529 @@
+"""Client: what can be asked of runs from outside; every verb of the engine but those that work.
+
+Rules: arguments are checked before anything is written; what is acknowledged is durable; what
+this process did is told to its own workers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Literal, TypeVar, overload
+
+import attrs
+
+from ..codec.payload import ANY
+from ..codec.records import entry_to_record, facts_to_text, failure_from_text
+from ..errors import (
+    LimitExceededError,
+    RunFinishedError,
+    RunNotFoundError,
+    StaleResumeError,
+)
+from ..kernel import explain as explaining
+from ..kernel.event import MessageKind
+from ..kernel.explain import Explanation
+from ..kernel.journal import Journal
+from ..kernel.policy import Duration
+from ..kernel.run import RunStatus
+from ..kernel.value import Payload
+from ..store import DeliverVerdict, EntryRecord, Message, NewRun, RunFilter, RunRecord
+from ..workflow.definition import Workflow
+from . import arguments
+from .clock import time_ordered_id
+from .forking import inherited
+from .info import JournalEntry, Reader, RunInfo, run_cancelled, run_failed, waits_of
+from .mapping import journal_of
+from .observer import RunStarted
+from .run import Run, Timeout
+from .shared import Shared
+from .starting import Start, check_joined, definition_of, new_run, start_of
+from .waiting import Ends
+
+InputT = TypeVar("InputT")
+ResultT = TypeVar("ResultT")
+
+JOURNAL_PAGE = 1_000
+LIST_PAGE = 100
+SPARE_INBOX = 1_000
+"""How many messages of operators fit into an inbox that is full of signals."""
+
+
+class Client:
+    """The verbs on runs."""
+
+    _shared: Shared
+    _ends: Ends
+    _reader: Reader
+
+    def _check(self) -> Shared:
+        """What is shared, if the engine may be used here and now."""
+        raise NotImplementedError
+
+    # --- starting ------------------------------------------------------------------------------
+
+    @overload
+    async def start(
+        self,
+        workflow: Workflow[InputT, ResultT],
+        input: InputT | None = None,
+        *,
+        id: str | None = None,
+        conn: Any = None,
+        queue: str = "default",
+        priority: int = 0,
+        delay: Duration | None = None,
+        deadline: datetime | Duration | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        on_duplicate: Literal["join", "reject"] = "join",
+    ) -> Run[ResultT]: ...
+    @overload
+    async def start(
+        self,
+        workflow: str,
+        input: Any = None,
+        *,
+        id: str | None = None,
+        conn: Any = None,
+        queue: str = "default",
+        priority: int = 0,
+        delay: Duration | None = None,
+        deadline: datetime | Duration | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        on_duplicate: Literal["join", "reject"] = "join",
+    ) -> Run[Any]: ...
+    async def start(
+        self,
+        workflow: Any,
+        input: Any = None,
+        *,
+        id: str | None = None,
+        conn: Any = None,
+        queue: str = "default",
+        priority: int = 0,
+        delay: Duration | None = None,
+        deadline: datetime | Duration | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        on_duplicate: Literal["join", "reject"] = "join",
+    ) -> Run[Any]:
+        """Start a run of a workflow (or of the version listed last of this name).
+
+        ``id`` is the run's id and the start's idempotency key: a second start with it joins the
+        run that is there, or raises ``DuplicateRunError`` if workflow or input differ (or always,
+        with ``on_duplicate="reject"``). ``delay`` is a timedelta or seconds; ``deadline`` a
+        duration from now or an aware datetime, after which the run fails. Higher ``priority``
+        first. ``attributes`` are scalars to find runs by. With ``conn`` the start is part of the
+        caller's transaction.
+
+        Raises ``WorkflowNotRegisteredError``, ``EncodingError``, ``LimitExceededError``,
+        ``DuplicateRunError``, ``StoreUnavailableError``.
+        """
+        start = Start(
+            workflow,
+            input,
+            id=id,
+            queue=queue,
+            priority=priority,
+            delay=delay,
+            deadline=deadline,
+            attributes=attributes,
+            on_duplicate=on_duplicate,
+        )
+        return (await self._start([start], conn))[0]
+
+    async def start_many(
+        self, starts: Iterable[Start | tuple[Any, Any]], *, conn: Any = None
+    ) -> list[Run[Any]]:
+        """Start many runs in one commit: ``Start(workflow, input, id=...)`` objects or
+        (workflow, input) pairs. Raises as ``start`` does; what was joined wrongly is found out
+        after the commit, when the other runs are started."""
+        return await self._start([start_of(given) for given in starts], conn)
+
+    async def _start(self, starts: list[Start], conn: Any) -> list[Run[Any]]:
+        shared = self._check()
+        news = []
+        for start in starts:
+            definition = definition_of(start.workflow, shared.registry)
+            run_id = arguments.optional_text(start.id, what="id", limit=shared.limits.name)
+            news.append(
+                new_run(
+                    start,
+                    definition,
+                    run_id=self._new_id() if run_id is None else run_id,
+                    now_ms=shared.clock.now_ms(),
+                    codec=shared.codec,
+                    limits=shared.limits,
+                )
+            )
+        if not news:
+            return []
+        results = await shared.store.create(news, conn=conn)
+        if any(result.created for result in results):
+            shared.local.runs_are_due()
+        if shared.observers:
+            for new, result in zip(news, results, strict=True):
+                if result.created:
+                    event = RunStarted(run_id=new.run_id, workflow=new.workflow)
+                    shared.observers.tell(event)
+        for start, new, result in zip(starts, news, results, strict=True):
+            check_joined(start, new, result)
+        return [Run(new.run_id, self) for new in news]
+
+    def _new_id(self) -> str:
+        return time_ordered_id(self._shared.clock.now_ms(), self._shared.host.entropy)
+
+    def run(self, run_id: str) -> Run[Any]:
+        """A handle on the run with this id, which need not be there; no IO."""
+        return Run(self._run_id(run_id), self)
+
+    # --- messages ------------------------------------------------------------------------------
+
+    async def signal(
+        self,
+        run_id: str,
+        name: str,
+        payload: Any = None,
+        *,
+        dedupe_id: str | None = None,
+        conn: Any = None,
+    ) -> None:
+        """Send a signal; when this returns, it is durable. It may come before the run waits.
+
+        A second signal of this name with an equal ``dedupe_id`` changes nothing. Raises
+        ``RunNotFoundError``, ``RunFinishedError``, ``EncodingError`` for a payload that does not
+        fit the type the workflow waits for, ``LimitExceededError`` for a full inbox.
+        """
+        shared = self._check()
+        run_id = self._run_id(run_id)
+        limit = shared.limits.name
+        name = arguments.text(name, what="the name of the signal", limit=limit)
+        dedupe = arguments.optional_text(dedupe_id, what="dedupe_id", limit=limit)
+        message = Message(
+            run_id=run_id,
+            kind=MessageKind.SIGNAL,
+            name=name,
+            payload=await self._signal_payload(run_id, name, payload, conn),
+            dedupe=None if dedupe is None else f"signal:{name}:{dedupe}",
+        )
+        self._refuse_unless(await self._deliver(message, conn=conn), run_id, "takes no signal")
+
+    async def _signal_payload(self, run_id: str, name: str, payload: Any, conn: Any) -> Payload:
+        """Encoded by the type the run's workflow waits for, where any workflow here names one."""
+        shared = self._shared
+        what, limit = f"the payload of signal {name!r}", shared.limits.signal
+        type_ = ANY
+        if any(definition.signal_type(name) is not ANY for definition in shared.registry):
+            record = (await shared.store.get([run_id])).get(run_id)
+            definition = None if record is None else self._reader.definition(record)
+            if definition is not None:
+                type_ = definition.signal_type(name)
+        encoded = shared.codec.encode(payload, type_, limit=limit, what=what)
+        if type_ is not ANY:
+            shared.codec.decode(encoded, type_, what=what)
+        return encoded
+
+    async def resume(self, run_id: str, data: Any = None, *, token: str | None = None) -> None:
+        """Resume a suspended handler with ``data``.
+
+        ``token`` stands in ``RunInfo.waiting_for``; without it exactly one suspension must be
+        open. Resuming twice with equal data is a success. Raises ``StaleResumeError``,
+        ``RunNotFoundError``, ``RunFinishedError``, ``EncodingError``.
+        """
+        shared = self._check()
+        run_id = self._run_id(run_id)
+        limits = shared.limits
+        payload = shared.codec.encode(data, limit=limits.signal, what="the data of resume")
+        if token is None:
+            token = await self._only_token(run_id)
+        else:
+            token = arguments.text(token, what="token", limit=limits.name)
+        message = Message(
+            run_id=run_id,
+            kind=MessageKind.RESUME,
+            payload=payload,
+            meta=facts_to_text({"token": token}),
+            token=token,
+        )
+        verdict = await self._deliver(message, spare=SPARE_INBOX)
+        if verdict in (DeliverVerdict.STALE, DeliverVerdict.CONFLICT):
+            why = (
+                "was used before, with other data"
+                if verdict is DeliverVerdict.CONFLICT
+                else "is not one of its open suspensions"
+            )
+            raise StaleResumeError(
+                f"run {run_id!r} was not resumed: the token {why}; what is open stands in "
+                "RunInfo.waiting_for"
+            )
+        self._refuse_unless(verdict, run_id, "cannot be resumed")
+
+    async def _only_token(self, run_id: str) -> str:
+        record = await self._record(run_id)
+        if RunStatus(record.status).terminal:
+            raise _finished(run_id, "cannot be resumed")
+        tokens = [wait.token for wait in waits_of(record) if wait.token is not None]
+        if len(tokens) != 1:
+            raise StaleResumeError(
+                f"run {run_id!r} has {len(tokens)} open suspensions, so token= must say which one "
+                "is meant; tokens stand in RunInfo.waiting_for"
+            )
+        return tokens[0]
+
+    async def cancel(
+        self,
+        run_id: str,
+        *,
+        mode: str = "compensate",
+        reason: str | None = None,
+        conn: Any = None,
+    ) -> None:
+        """Ask the run to end. ``"compensate"`` stops its handlers and undoes what was done;
+        ``"terminate"`` ends it at once and undoes nothing. Its children are cancelled too.
+
+        Cancelling again, or a run that has ended, changes nothing. Raises ``RunNotFoundError``.
+        """
+        limit = self._check().limits.name
+        run_id = self._run_id(run_id)
+        mode = arguments.choice(mode, ("compensate", "terminate"), what="mode")
+        facts: dict[str, Any] = {"mode": mode}
+        if reason is not None:
+            facts["reason"] = arguments.text(reason, what="reason", limit=10 * limit)
+        message = Message(
+            run_id=run_id,
+            kind=MessageKind.CANCEL,
+            meta=facts_to_text(facts),
+            anyone=mode == "terminate",
+        )
+        verdict = await self._deliver(message, spare=SPARE_INBOX, conn=conn)
+        if verdict is not DeliverVerdict.FINISHED:
+            self._refuse_unless(verdict, run_id, "cannot be cancelled")
+
+    async def pause(self, run_id: str) -> None:
+        """Start no new attempt; running ones may commit. Time goes on for timers and deadlines.
+
+        Raises ``RunNotFoundError``, ``RunFinishedError``.
+        """
+        await self._operate(run_id, MessageKind.PAUSE, "cannot be paused")
+
+    async def unpause(self, run_id: str) -> None:
+        """Let a paused run go on. Raises ``RunNotFoundError``, ``RunFinishedError``."""
+        await self._operate(run_id, MessageKind.UNPAUSE, "is not paused")
+
+    async def _operate(self, run_id: str, kind: str, refused: str) -> None:
+        self._check()
+        run_id = self._run_id(run_id)
+        message = Message(run_id=run_id, kind=kind, anyone=True)
+        self._refuse_unless(await self._deliver(message, spare=SPARE_INBOX), run_id, refused)
+
+    async def retry(self, run_id: str) -> None:
+        """Let a failed or parked run go on at the unit that failed.
+
+        A run that was rolled back does again what was undone; one whose rollback failed goes on
+        with the rollback. Raises ``RunNotFoundError``, and ``RunFinishedError`` for a run that
+        completed or was cancelled.
+        """
+        self._check()
+        run_id = self._run_id(run_id)
+        record = await self._record(run_id)
+        if record.status in (RunStatus.COMPLETED.value, RunStatus.CANCELLED.value):
+            raise RunFinishedError(
+                f"run {run_id!r} is {record.status}; only failed and parked runs can be retried"
+            )
+        message = Message(run_id=run_id, kind=MessageKind.RETRY, reopens=True)
+        verdict = await self._deliver(message, spare=SPARE_INBOX)
+        self._refuse_unless(verdict, run_id, "cannot be retried")
+
+    async def _deliver(
+        self, message: Message, *, spare: int = 0, conn: Any = None
+    ) -> DeliverVerdict:
+        shared = self._check()
+        inbox_limit = shared.limits.inbox + spare
+        (verdict,) = await shared.store.deliver([message], inbox_limit=inbox_limit, conn=conn)
+        if verdict is DeliverVerdict.DELIVERED:
+            shared.local.delivered(message.run_id)
+        return verdict
+
+    def _refuse_unless(self, verdict: DeliverVerdict, run_id: str, refused: str) -> None:
+        if verdict is DeliverVerdict.UNKNOWN:
+            raise _not_found(run_id)
+        if verdict is DeliverVerdict.FINISHED:
+            raise _finished(run_id, refused)
+        if verdict is DeliverVerdict.FULL:
+            raise LimitExceededError(
+                f"the inbox of run {run_id!r} is full (Limits.inbox is "
+                f"{self._shared.limits.inbox}): it takes signals slower than they come"
+            )
+
+    # --- forking -------------------------------------------------------------------------------
+
+    async def fork(self, run_id: str, *, from_step: str, id: str | None = None) -> Run[Any]:
+        """Start a new run that has done what this one had when it came to ``from_step`` (a step's
+        name or a unit's path). What it inherits it reads, and never undoes.
+
+        Raises ``RunNotFoundError``, ``DuplicateRunError``, and ``DurableError`` when the run has
+        not come to that step.
+        """
+        shared = self._check()
+        run_id = self._run_id(run_id)
+        limit = shared.limits.name
+        from_step = arguments.text(from_step, what="from_step", limit=10 * limit)
+        fork_id = arguments.optional_text(id, what="id", limit=limit) or self._new_id()
+        record = await self._record(run_id)
+        entries = inherited(run_id, await self._entries(record), from_step)
+        known = self._reader.definition(record)
+        start = Start(record.workflow, on_duplicate="reject")
+        new = attrs.evolve(
+            _copy(record, fork_id),
+            fingerprint=record.fingerprint if known is None else known.fingerprint,
+            entries=tuple(map(entry_to_record, entries)),
+        )
+        (result,) = await shared.store.create([new])
+        check_joined(start, new, result)
+        shared.local.runs_are_due()
+        return Run(fork_id, self)
+
+    # --- reading -------------------------------------------------------------------------------
+
+    async def get(self, run_id: str) -> RunInfo:
+        """The run as it stands. Raises ``RunNotFoundError``."""
+        self._check()
+        record = await self._record(self._run_id(run_id))
+        result = None
+        if record.status == RunStatus.COMPLETED.value:
+            result = await self._result(record)
+        return self._reader.info(record, result)
+
+    async def runs(
+        self,
+        *,
+        status: str | Iterable[str] | None = None,
+        workflow: str | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        since: datetime | None = None,
+        limit: int | None = None,
+        after: tuple[datetime, str] | None = None,
+    ) -> AsyncIterator[RunInfo]:
+        """Runs, newest first; ``status`` is one or several, ``since`` when they were created.
+
+        ``after``: (``created_at``, ``id``) of the run to go on behind. Results are left out.
+        """
+        shared = self._check()
+        if limit is not None:
+            limit = arguments.whole(limit, what="limit", least=0, most=1 << 31)
+        query = RunFilter(
+            statuses=arguments.statuses(status),
+            workflow=getattr(workflow, "name", workflow),
+            attributes=arguments.attributes(attributes, limit=shared.limits.name),
+            since_ms=None if since is None else arguments.moment_ms(since, what="since"),
+            after=None
+            if after is None
+            else (arguments.moment_ms(after[0], what="after"), str(after[1])),
+        )
+        left = limit
+        while left is None or left > 0:
+            size = LIST_PAGE if left is None else min(LIST_PAGE, left)
+            page = await shared.store.find(attrs.evolve(query, limit=size))
+            for record in page:
+                yield self._reader.info(record)
+            if len(page) < size:
+                return
+            left = None if left is None else left - size
+            query = attrs.evolve(query, after=(page[-1].created_at_ms, page[-1].run_id))
+
+    async def journal(self, run_id: str) -> tuple[JournalEntry, ...]:
+        """Everything that has happened to the run, in commit order. Raises ``RunNotFoundError``,
+        and ``EncodingError`` for what cannot be read here."""
+        self._check()
+        record = await self._record(self._run_id(run_id))
+        return self._reader.journal(record, await self._entries(record))
+
+    async def explain(self, run_id: str) -> Explanation:
+        """What the run waits for, since when, and who must act. Raises ``RunNotFoundError``."""
+        shared = self._check()
+        record = await self._record(self._run_id(run_id))
+        return explaining.explain(
+            run_id=record.run_id,
+            workflow=record.workflow,
+            status=RunStatus(record.status),
+            waits=waits_of(record),
+            failure=None if record.failure is None else failure_from_text(record.failure),
+            now_ms=await shared.store.now_ms(),
+            since_ms=record.updated_at_ms,
+            owner=record.owner,
+            due_at_ms=record.due_at_ms,
+        )
+
+    # --- the end of a run ----------------------------------------------------------------------
+
+    async def result_of(self, run_id: str, timeout: Timeout = None) -> Any:
+        """The run's result when it has ended; see ``Run.result``."""
+        self._check()
+        timeout_s = arguments.seconds(timeout, what="timeout")
+        record = await self._ends.wait(self._run_id(run_id), timeout_s)
+        status = RunStatus(record.status)
+        if status is RunStatus.COMPLETED:
+            return await self._result(record)
+        entries = await self._entries(record)
+        if status is RunStatus.CANCELLED:
+            raise run_cancelled(record, entries)
+        raise run_failed(record, entries)
+
+    async def end_of(self, run_id: str, timeout: Timeout = None) -> RunInfo:
+        """The run when it has ended; see ``Run.wait``."""
+        self._check()
+        timeout_s = arguments.seconds(timeout, what="timeout")
+        record = await self._ends.wait(self._run_id(run_id), timeout_s)
+        result = None
+        if record.status == RunStatus.COMPLETED.value:
+            result = await self._result(record)
+        return self._reader.info(record, result)
+
+    async def _result(self, record: RunRecord) -> Any:
+        """Most often the last entry says it all; a view over the journal needs the whole."""
+        last = await self._shared.store.journal(
+            record.run_id, after_seq=record.entry_count - 1, limit=1
+        )
+        if last and last[0].payload is not None:
+            return self._reader.result(record, journal_of(last))
+        return self._reader.result(record, await self._entries(record))
+
+    async def _entries(self, record: RunRecord) -> Journal:
+        found: list[EntryRecord] = []
+        while True:
+            page = await self._shared.store.journal(
+                record.run_id, after_seq=len(found), limit=JOURNAL_PAGE
+            )
+            found += page
+            if len(page) < JOURNAL_PAGE:
+                return journal_of(found)
+
+    async def _record(self, run_id: str) -> RunRecord:
+        record = (await self._shared.store.get([run_id])).get(run_id)
+        if record is None:
+            raise _not_found(run_id)
+        return record
+
+    def _run_id(self, run_id: object) -> str:
+        return arguments.text(run_id, what="run_id", limit=self._shared.limits.name)
+
+
+def _copy(record: RunRecord, run_id: str) -> NewRun:
+    return NewRun(
+        run_id=run_id,
+        workflow=record.workflow,
+        version=record.version,
+        fingerprint=record.fingerprint,
+        queue=record.queue,
+        input=record.input,
+        digest=record.digest,
+        priority=record.priority,
+        attributes=record.attributes,
+    )
+
+
+def _not_found(run_id: str) -> RunNotFoundError:
+    return RunNotFoundError(f"no run has the id {run_id!r}")
+
+
+def _finished(run_id: str, refused: str) -> RunFinishedError:
+    return RunFinishedError(f"run {run_id!r} has ended already, so it {refused}")

@@ -1,0 +1,61 @@
+"""Local: word of mouth between the workers and the clients of one engine.
+
+What this process did itself needs no round through the store to be noticed here: a run started
+is claimed at once, a message delivered to a held run is read at once, and whoever waits for a
+run's end is told at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+
+class Neighbour(Protocol):
+    """A worker of the same engine."""
+
+    def wake(self) -> None:
+        """Runs may be due."""
+        ...
+
+    def holds(self, run_id: str) -> bool:
+        """Whether this worker holds the run now."""
+        ...
+
+    def mail(self, run_ids: Iterable[str]) -> None:
+        """Messages were delivered to these runs."""
+        ...
+
+
+class Local:
+    """The workers of an engine, and those who wait for ends of runs."""
+
+    def __init__(self) -> None:
+        self._workers: list[Neighbour] = []
+        self.on_ended: Callable[[str], None] = lambda run_id: None
+
+    def join(self, worker: Neighbour) -> None:
+        """A worker has started."""
+        self._workers.append(worker)
+
+    def leave(self, worker: Neighbour) -> None:
+        """A worker is stopping."""
+        if worker in self._workers:
+            self._workers.remove(worker)
+
+    def runs_are_due(self) -> None:
+        """Runs were created, or handed back, or have a new due time."""
+        for worker in self._workers:
+            worker.wake()
+
+    def delivered(self, run_id: str) -> None:
+        """A message was put into this run's inbox."""
+        for worker in self._workers:
+            if worker.holds(run_id):
+                worker.mail((run_id,))
+                return
+        self.runs_are_due()
+
+    def run_ended(self, run_id: str) -> None:
+        """A run has ended in this process."""
+        self.on_ended(run_id)

@@ -1,0 +1,29 @@
+"""Shared: what the client and the workers of one engine have in common."""
+
+from __future__ import annotations
+
+import attrs
+
+from ..codec.payload import Codec
+from ..kernel.limits import Limits
+from ..store import Store
+from ..workflow.registry import Registry
+from .clock import Host, StoreClock
+from .listener import Listener
+from .local import Local
+from .observer import Observers
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Shared:
+    """Made with the engine, and there as long as it is."""
+
+    store: Store
+    clock: StoreClock
+    host: Host
+    registry: Registry
+    codec: Codec
+    limits: Limits
+    observers: Observers
+    listener: Listener
+    local: Local

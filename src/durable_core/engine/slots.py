@@ -1,0 +1,102 @@
+"""Slots: how many handlers may run at once, over all runs of a worker.
+
+A slot is taken until its handler has really ended, also when it was abandoned long before.
+Attempts that find no slot wait by run, and runs take turns: one with ten thousand items to do
+does not keep the others out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from ..kernel.event import AttemptStopped
+from ..kernel.outcome import Attempt, AttemptKey
+from .attempts import Call, Reporter, Surroundings
+
+
+class Slots:
+    """At most ``count`` calls at once; ``on_free`` is called when one ends and nobody waits."""
+
+    def __init__(self, count: int, around: Surroundings, on_free: Callable[[], None]) -> None:
+        self._count = count
+        self._around = around
+        self._on_free = on_free
+        self._taken = 0
+        self._waiting: dict[Reporter, dict[AttemptKey, Attempt]] = {}
+        self._calls: dict[Reporter, dict[AttemptKey, Call]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def wanted(self) -> int:
+        """Slots in use (by abandoned handlers too), and those waited for."""
+        return self._taken + sum(map(len, self._waiting.values()))
+
+    def run(self, attempt: Attempt, reporter: Reporter) -> None:
+        """Start this attempt, now or when a slot is free."""
+        if self._taken < self._count:
+            self._start(attempt, reporter)
+        else:
+            self._waiting.setdefault(reporter, {})[attempt.key] = attempt
+
+    def stop(self, key: AttemptKey, reporter: Reporter) -> None:
+        """Cancel this attempt; it is reported as stopped, or as whatever it came to."""
+        call = self._calls.get(reporter, {}).get(key)
+        if call is not None:
+            call.stop()
+        elif self._waiting.get(reporter, {}).pop(key, None) is not None:
+            self._forget_if_empty(reporter)
+            reporter.attempt_ended(AttemptStopped(key))
+
+    def stop_all(self, reporter: Reporter) -> None:
+        """The same for every attempt of a run."""
+        for key in [*self._waiting.get(reporter, ()), *self._calls.get(reporter, ())]:
+            self.stop(key, reporter)
+
+    def unqueue(self, reporter: Reporter) -> None:
+        """Report the run's waiting attempts as stopped; what runs goes on."""
+        for key in list(self._waiting.get(reporter, ())):
+            self.stop(key, reporter)
+
+    def drop(self, reporter: Reporter) -> None:
+        """Forget all attempts of a run and cancel their handlers; nothing is reported."""
+        self._waiting.pop(reporter, None)
+        for call in self._calls.pop(reporter, {}).values():
+            call.drop()
+
+    def cancel_all(self) -> None:
+        """Cancel whatever still runs, for good; the loop is about to end."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _start(self, attempt: Attempt, reporter: Reporter) -> None:
+        self._taken += 1
+        call = Call(attempt, reporter, self._around)
+        call.freed = partial(self._free, reporter, call)
+        self._calls.setdefault(reporter, {})[attempt.key] = call
+        task = call.start()
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _free(self, reporter: Reporter, call: Call) -> None:
+        self._taken -= 1
+        calls = self._calls.get(reporter)
+        key = call.attempt.key
+        if calls is not None and calls.get(key) is call:  # else: abandoned, and tried again
+            del calls[key]
+            if not calls:
+                del self._calls[reporter]
+        if not self._waiting:
+            self._on_free()
+            return
+        turn = next(iter(self._waiting))
+        waiting = self._waiting.pop(turn)
+        attempt = waiting.pop(next(iter(waiting)))
+        if waiting:
+            self._waiting[turn] = waiting  # behind the others
+        self._start(attempt, turn)
+
+    def _forget_if_empty(self, reporter: Reporter) -> None:
+        if not self._waiting[reporter]:
+            del self._waiting[reporter]

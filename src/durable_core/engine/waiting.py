@@ -1,0 +1,120 @@
+"""Waiting: who waits for a run's end, and how the end is heard of.
+
+A run that ends in this process is told by its worker at once. Ends elsewhere are looked for with
+one read over all awaited runs, whenever the store has changed, and only while anybody waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from ..errors import DurableError, RunNotFoundError, StoreUnavailableError
+from ..kernel.run import RunStatus
+from ..store import RunRecord, Store
+from .clock import Backoff
+from .listener import Listener
+
+log = logging.getLogger("durable.client")
+
+Waiter = asyncio.Future[RunRecord]
+
+
+class Ends:
+    """Those who wait for ends of runs."""
+
+    def __init__(
+        self, store: Store, listener: Listener, *, entropy: Callable[[int], bytes]
+    ) -> None:
+        self._store = store
+        self._listener = listener
+        self._entropy = entropy
+        self._waiters: dict[str, dict[Waiter, None]] = {}
+        self._wanted: dict[str, None] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def wait(self, run_id: str, timeout_s: float | None) -> RunRecord:
+        """The record of the run when it has ended.
+
+        Raises ``RunNotFoundError``, and ``TimeoutError`` after ``timeout_s`` seconds.
+        """
+        waiter: Waiter = asyncio.get_running_loop().create_future()
+        if not self._waiters:
+            self._listener.add(self._heard)
+        self._waiters.setdefault(run_id, {})[waiter] = None
+        self._look((run_id,))
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await waiter
+        except TimeoutError:
+            raise TimeoutError(f"run {run_id!r} has not ended within {timeout_s} s") from None
+        finally:
+            self._forget(run_id, waiter)
+
+    def ended(self, run_id: str) -> None:
+        """A run has ended in this process."""
+        if run_id in self._waiters:
+            self._look((run_id,))
+
+    async def close(self) -> None:
+        """Nobody is served any more."""
+        self._listener.remove(self._heard)
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        for waiters in list(self._waiters.values()):
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_exception(DurableError("the engine was closed meanwhile"))
+
+    def _forget(self, run_id: str, waiter: Waiter) -> None:
+        waiters = self._waiters[run_id]
+        del waiters[waiter]
+        if not waiters:
+            del self._waiters[run_id]
+        if not self._waiters:
+            self._listener.remove(self._heard)
+
+    def _heard(self) -> None:
+        self._look(self._waiters)
+
+    def _look(self, run_ids: Iterable[str]) -> None:
+        self._wanted.update(dict.fromkeys(run_ids))
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._read())
+
+    async def _read(self) -> None:
+        backoff = Backoff(self._entropy)
+        while self._wanted:
+            wanted, self._wanted = [run for run in self._wanted if run in self._waiters], {}
+            if not wanted:
+                continue
+            try:
+                found = await self._store.get(wanted)
+            except StoreUnavailableError as error:
+                log.info("the store cannot say whether awaited runs have ended: %s", error)
+                self._wanted.update(dict.fromkeys(wanted))
+                await asyncio.sleep(backoff.next_s())
+                continue
+            except Exception as error:
+                self._tell(wanted, error)
+                continue
+            for run_id in wanted:
+                record = found.get(run_id)
+                if record is None:
+                    self._tell((run_id,), RunNotFoundError(f"no run has the id {run_id!r}"))
+                elif RunStatus(record.status).terminal:
+                    self._tell((run_id,), record)
+        self._task = None
+
+    def _tell(self, run_ids: Iterable[str], answer: RunRecord | Exception) -> None:
+        for run_id in run_ids:
+            for waiter in self._waiters.get(run_id, ()):
+                if waiter.done():
+                    continue
+                if isinstance(answer, Exception):
+                    waiter.set_exception(answer)
+                else:
+                    waiter.set_result(answer)
