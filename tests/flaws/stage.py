@@ -23,7 +23,7 @@ from durable_core.store import (
     CommitVerdict,
     Store,
 )
-from durable_core.testing import MemoryStore
+from durable_core.testing.memory import MemoryStore
 from durable_sqlite import SqliteStore
 
 Ctx = StepContext[Any, Any]
