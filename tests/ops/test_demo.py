@@ -213,9 +213,13 @@ def call(at_ms: int, *, unit: str = "pay/card", pid: int = 1, attempt: int = 1) 
 
 
 def test_a_unit_that_begins_after_its_commit_is_found(done_facts: Facts) -> None:
-    committed = [Committed("A1", "pay/card", False, 1000)]
-    fine = [call(900), call(950, pid=2)]
-    late = [call(900), call(3000, pid=2)]
+    quick = call(800, unit="price")
+    committed = [
+        Committed("A1", "price", False, 800),
+        Committed("A1", "pay/card", False, 1000),
+    ]
+    fine = [quick, call(900), call(950, pid=2)]
+    late = [quick, call(900), call(3000, pid=2)]
     assert check(attrs.evolve(done_facts, calls=fine, committed=committed)).balanced
     (problem,) = check(attrs.evolve(done_facts, calls=late, committed=committed)).problems
     assert problem == (
@@ -223,7 +227,18 @@ def test_a_unit_that_begins_after_its_commit_is_found(done_facts: Facts) -> None
     )
 
 
-def test_a_takeover_is_measured_from_the_kill_to_the_first_attempt_made_up_for(
+def test_a_store_whose_clock_is_ahead_hides_no_late_beginning(done_facts: Facts) -> None:
+    hour = 3_600_000
+    calls = [call(800, unit="price"), call(900), call(3000, pid=2)]
+    committed = [
+        Committed("A1", "price", False, hour + 800),
+        Committed("A1", "pay/card", False, hour + 1000),
+    ]
+    (problem,) = check(attrs.evolve(done_facts, calls=calls, committed=committed)).problems
+    assert "began again 2000 ms after" in problem
+
+
+def test_a_takeover_is_measured_from_the_kill_to_each_attempt_made_up_for(
     done_facts: Facts,
 ) -> None:
     calls = [call(900), call(950, unit="book"), call(3500, pid=2), call(3200, unit="book", pid=2)]
@@ -235,7 +250,7 @@ def test_a_takeover_is_measured_from_the_kill_to_the_first_attempt_made_up_for(
             deaths=[Death(1, 1000)],
         )
     )
-    assert (report.takeovers, report.interrupted, report.deaths) == ((2.2,), 2, 1)
+    assert (report.takeovers, report.deaths) == ((2.2, 2.5), 1)
 
 
 # --- the timeline --------------------------------------------------------------------------------

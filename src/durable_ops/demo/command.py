@@ -7,6 +7,7 @@ import contextlib
 import secrets
 import signal
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,16 +16,17 @@ import attrs
 from durable_core import DurableError, Engine, JournalEntry
 
 from .drive import Drive, Plan, Stalled
-from .orders import load_orders
+from .orders import Order, load_orders
 from .process import WorkerDied
-from .progress import Progress
+from .progress import Progress, plural
 from .report import PROBLEMS_SHOWN, Facts, check, table
 from .shop import Ledger
 from .terminal import Terminal
-from .timeline import Begun, draw
+from .timeline import Begun, draw, rows_of
 from .workflow import WORKFLOWS
 
 BALANCED, UNBALANCED, BROKEN, INTERRUPTED = 0, 1, 2, 130
+ENDS_IN_WORDS = {"completed": "fulfilled", "failed": "failed, and undone in full"}
 IN_MEMORY = ("memory://", "sqlite://", "sqlite:///:memory:")
 
 
@@ -101,7 +103,8 @@ async def _demo(options: Options, place: Path, terminal: Terminal) -> int:
     terminal.line(
         "  "
         + terminal.paint("durable demo", "bold")
-        + f"   {len(orders)} orders, one {where}, one worker, to be killed {options.kills} times"
+        + f"   {plural(len(orders), 'order')}, one {where}, one worker, "
+        + f"to be killed {plural(options.kills, 'time')}"
     )
     terminal.line()
     ledger = Ledger(plan.ledger)
@@ -121,29 +124,32 @@ def show_timeline(
     terminal: Terminal, plan: Plan, facts: Facts, journals: Mapping[str, Sequence[JournalEntry]]
 ) -> None:
     """Print the timeline of the run that has most to tell."""
-    order = max(plan.orders, key=lambda o: _interest(plan.run_id(o), facts, journals))
-    run_id = plan.run_id(order)
-    begun = [Begun(c.unit, c.undo, c.at_ms) for c in facts.calls if c.run_id == run_id]
+    deaths_ms = [death.at_ms for death in facts.deaths]
+    begun: dict[str, list[Begun]] = defaultdict(list)
+    for call in facts.calls:
+        begun[call.run_id].append(Begun(call.unit, call.undo, call.at_ms))
+
+    def interest(order: Order) -> tuple[int, int]:
+        """The more different things happened, and the later its worker died, the better."""
+        run_id = plan.run_id(order)
+        rows = rows_of(journals[run_id], begun[run_id], deaths_ms)
+        marks = [[span.mark for span in row.spans] for row in rows]
+        lost = [place for place, row in enumerate(marks) if "lost" in row]
+        return len({mark for row in marks for mark in row}), max(lost, default=-1)
+
+    order = max(plan.orders, key=interest)
+    end = facts.ends[order.id]
     lines = draw(
-        f"order {order.id}: {facts.ends.get(order.id)}",
-        journals[run_id],
-        begun=begun,
-        deaths_ms=[death.at_ms for death in facts.deaths],
+        f"Order {order.id} of {order.customer.name}: {ENDS_IN_WORDS.get(end, end)}",
+        journals[plan.run_id(order)],
+        begun=begun[plan.run_id(order)],
+        deaths_ms=deaths_ms,
         width=terminal.width - 2,
     )
     for pieces in lines:
         text = "".join(terminal.paint(part, hue) if hue else part for part, hue in pieces)
         terminal.line("  " + text.rstrip())
     terminal.line()
-
-
-def _interest(
-    run_id: str, facts: Facts, journals: Mapping[str, Sequence[JournalEntry]]
-) -> tuple[bool, bool, int]:
-    """A run that was cut off by a kill and rolled back is worth more than a long one."""
-    pids = {call.pid for call in facts.calls if call.run_id == run_id}
-    kinds = [entry.kind for entry in journals.get(run_id, ())]
-    return len(pids) > 1, "unit_compensated" in kinds, len(kinds)
 
 
 def show_report(terminal: Terminal, plan: Plan, facts: Facts) -> int:
@@ -157,8 +163,8 @@ def show_report(terminal: Terminal, plan: Plan, facts: Facts) -> int:
     problems = list(report.problems)
     if report.deaths < plan.kills:
         problems.append(
-            f"the worker was to be killed {plan.kills} times, but all orders were finished after "
-            f"{report.deaths}; try more orders"
+            f"the worker was to be killed {plural(plan.kills, 'time')}, but all orders were "
+            f"finished after {report.deaths}; try more orders"
         )
     if not problems:
         terminal.line(

@@ -30,7 +30,7 @@ POLL_S = 0.1
 STALL_S = 60.0
 """Seconds without any progress after which the demo gives up."""
 
-ARRIVAL_S = 12.0
+ARRIVAL_S = 18.0
 """Seconds over which a day of 240 orders comes in."""
 
 ARRIVAL_MIN_S = 3.0
@@ -128,7 +128,7 @@ class Drive:
         if done >= self.plan.kills or counts.finished < self.plan.kill_at(done):
             return False
         calls, _ = self.ledger.calls_of(worker.pid)
-        return calls >= AT_WORK and counts.running + counts.undoing > 0
+        return calls >= AT_WORK and counts.running > 0
 
     async def _replace(self, worker: WorkerProcess, counts: Counts) -> WorkerProcess:
         """Kill the worker and start another."""
@@ -175,9 +175,8 @@ class Drive:
         return Counts(
             total=len(self.plan.orders),
             finished=sum(status[end] for end in ENDED),
-            running=status["running"],
-            waiting=status["suspended"],
-            undoing=status["compensating"],
+            running=status["running"] + status["compensating"],
+            suspended=status["suspended"],
             undone=status["failed"],
             kills=len(self.deaths),
         )

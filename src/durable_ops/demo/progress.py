@@ -8,7 +8,7 @@ import attrs
 
 from .terminal import Terminal
 
-BAR = 28
+BAR_MIN, BAR_MAX = 6, 30
 PLAIN_STEPS = 10
 """Lines printed on the whole way where nothing can be written over."""
 
@@ -20,8 +20,7 @@ class Counts:
     total: int
     finished: int = 0
     running: int = 0
-    waiting: int = 0
-    undoing: int = 0
+    suspended: int = 0
     undone: int = 0
     kills: int = 0
 
@@ -41,33 +40,42 @@ class Progress:
 
     def show(self, counts: Counts) -> None:
         """Show where things stand."""
-        terminal = self._terminal
+        terminal, words = self._terminal, self._words(counts)
         if terminal.rich:
-            terminal.status(f"  {self.clock}  {self._bar(counts)}{self._words(counts)}")
+            bar = self._bar(counts, terminal.width - len(words) - len(self.clock) - 6)
+            terminal.status(f"  {self.clock}  {bar}{words}")
             return
         step = counts.finished * PLAIN_STEPS // max(1, counts.total)
         if step > self._printed:
             self._printed = step
-            terminal.line(f"  {self.clock}  {self._words(counts).strip()}")
+            terminal.line(f"  {self.clock}  {words}")
 
     def event(self, text: str, style: str) -> None:
         """Print something that happened; it stays."""
         self._terminal.line(f"  {self.clock}  {self._terminal.paint(text, style)}")
 
-    def _bar(self, counts: Counts) -> str:
-        full = counts.finished * BAR // max(1, counts.total)
+    def _bar(self, counts: Counts, room: int) -> str:
+        """As long as the room allows; nothing where it would be a stub."""
+        length = min(room, BAR_MAX)
+        if length < BAR_MIN:
+            return ""
+        full = counts.finished * length // max(1, counts.total)
         paint = self._terminal.paint
-        return paint("█" * full, "green") + paint("░" * (BAR - full), "dim")
+        return paint("█" * full, "green") + paint("░" * (length - full), "dim") + "  "
 
     def _words(self, counts: Counts) -> str:
         width = len(str(counts.total))
-        words = [f"{counts.finished:{width}}/{counts.total} finished"]
-        for number, word in (
-            (counts.running, "running"),
-            (counts.waiting, "suspended"),
-            (counts.undoing, "undoing"),
-            (counts.undone, "undone"),
-        ):
-            words.append(f"{number:{width}} {word}")
-        words.append(f"{counts.kills} kills" if counts.kills != 1 else "1 kill ")
-        return "  " + "   ".join(words)
+        return "  ".join(
+            (
+                f"{counts.finished:{width}}/{counts.total} finished",
+                f"{counts.running:{width}} running",
+                f"{counts.suspended:{width}} suspended",
+                f"{counts.undone:{width}} undone",
+                plural(counts.kills, "kill"),
+            )
+        )
+
+
+def plural(number: int, word: str) -> str:
+    """``1 kill``, ``3 kills``."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"

@@ -30,9 +30,12 @@ ONCE = ("registered", "screened", "charged", "booked", "invoiced")
 """What a fulfilled order has exactly one of."""
 
 CLOCK_SLACK_MS = 250
-"""How far the ledger's clock and the store's may differ before a comparison says anything."""
+"""How far apart two moments must be, by two clocks, before one is surely the later."""
 
 PROBLEMS_SHOWN = 20
+
+UnitId = tuple[str, str, bool]
+"""Run, unit path, and whether its compensation is meant."""
 
 
 @attrs.frozen(slots=True)
@@ -70,7 +73,7 @@ class Facts:
 
 @attrs.frozen(slots=True, kw_only=True)
 class Report:
-    """What came out; ``takeovers`` are seconds from a kill to the first attempt made up for."""
+    """What came out; ``takeovers``: seconds from a kill to each attempt made up for."""
 
     problems: tuple[str, ...]
     orders: int
@@ -81,7 +84,6 @@ class Report:
     units: int
     compensations: int
     calls: int
-    interrupted: int
     takeovers: tuple[float, ...]
     deaths: int
     runs: int
@@ -110,7 +112,6 @@ def check(facts: Facts) -> Report:
     problems += _shelves(facts)
     problems += _invoices(facts.movements)
     problems += _repeats(facts)
-    takeovers, interrupted = _takeovers(facts)
     money = Counter[str]()
     for movement in facts.movements:
         money[movement.kind] += movement.amount
@@ -124,8 +125,7 @@ def check(facts: Facts) -> Report:
         units=sum(not one.undo for one in facts.committed),
         compensations=sum(one.undo for one in facts.committed),
         calls=len(facts.calls),
-        interrupted=interrupted,
-        takeovers=takeovers,
+        takeovers=tuple(_takeovers(facts)),
         deaths=len(facts.deaths),
         runs=facts.runs,
         seconds=facts.seconds,
@@ -198,50 +198,52 @@ def _invoices(movements: Sequence[Movement]) -> Iterable[str]:
 
 
 def _repeats(facts: Facts) -> Iterable[str]:
-    """No handler begins after the completion of its unit was committed (I-ONCE)."""
-    done: dict[tuple[str, str, bool], int] = {}
+    """Each unit is committed once, and no handler of it begins after that (I-ONCE)."""
+    done: dict[UnitId, int] = {}
     for one in facts.committed:
         key = (one.run_id, one.unit, one.undo)
         if key in done:
             yield f"run {one.run_id}: {_unit(one.unit, one.undo)} was committed twice"
         done[key] = one.at_ms
-    seen: set[tuple[str, str, bool]] = set()
+    begun: dict[UnitId, list[Call]] = defaultdict(list)
     for call in facts.calls:
-        key = (call.run_id, call.unit, call.undo)
-        committed = done.get(key)
-        # The first call cannot be a repetition, whatever the two clocks say.
-        if committed is not None and key in seen and call.at_ms > committed + CLOCK_SLACK_MS:
-            late = call.at_ms - committed
+        begun[call.run_id, call.unit, call.undo].append(call)
+    ahead = _ahead_ms(done, begun)
+    for key, calls in begun.items():
+        run_id, unit, undo = key
+        if key not in done:
+            if facts.ends.get(calls[0].order_id) == "completed":
+                yield f"run {run_id}: {_unit(unit, undo)} began, but was never committed"
+            continue
+        late = calls[-1].at_ms - (done[key] - ahead)
+        if len(calls) > 1 and late > CLOCK_SLACK_MS:  # one call alone repeats nothing
             yield (
-                f"run {call.run_id}: {_unit(call.unit, call.undo)} began again {late} ms after "
-                f"its completion was committed"
+                f"run {run_id}: {_unit(unit, undo)} began again {late} ms after its completion "
+                f"was committed"
             )
-        seen.add(key)
-    called = {(call.run_id, call.unit, call.undo) for call in facts.calls}
-    finished = {order.id for order in facts.orders if facts.ends.get(order.id) == "completed"}
-    for call in facts.calls:
-        key = (call.run_id, call.unit, call.undo)
-        if call.order_id in finished and key in called and key not in done:
-            called.discard(key)
-            yield f"run {call.run_id}: {_unit(call.unit, call.undo)} began, but is not committed"
 
 
-def _takeovers(facts: Facts) -> tuple[tuple[float, ...], int]:
-    """Seconds from each kill to the first attempt made up for; and how many attempts were lost."""
+def _ahead_ms(done: Mapping[UnitId, int], begun: Mapping[UnitId, Sequence[Call]]) -> int:
+    """How far the store's clock is ahead of the ledger's: the quickest unit took no time."""
+    return min((at - begun[key][0].at_ms for key, at in done.items() if key in begun), default=0)
+
+
+def _takeovers(facts: Facts) -> list[float]:
+    """Seconds from a kill to the new beginning of each attempt it cut off, shortest first.
+
+    Such an attempt begins again under its old number; after a failure that was committed, the
+    next one has the next number, and nothing was cut off.
+    """
     by_key: dict[str, list[Call]] = defaultdict(list)
     for call in facts.calls:
         by_key[call.key].append(call)
     deaths = {death.pid: death.at_ms for death in facts.deaths}
-    first: dict[int, int] = {}
-    interrupted = 0
-    for calls in by_key.values():
-        for call, following in pairwise(calls):
-            if call.pid == following.pid or call.pid not in deaths:
-                continue
-            interrupted += 1
-            delay = following.at_ms - deaths[call.pid]
-            first[call.pid] = min(delay, first.get(call.pid, delay))
-    return tuple(first[d.pid] / 1000 for d in facts.deaths if d.pid in first), interrupted
+    return sorted(
+        (following.at_ms - deaths[call.pid]) / 1000
+        for calls in by_key.values()
+        for call, following in pairwise(calls)
+        if call.pid in deaths and call.pid != following.pid and call.attempt == following.attempt
+    )
 
 
 def _unit(unit: str, undo: bool) -> str:
@@ -250,19 +252,18 @@ def _unit(unit: str, undo: bool) -> str:
 
 def table(report: Report) -> list[tuple[str, str]]:
     """The closing figures, as labels and texts."""
-    worst = max(report.takeovers, default=0.0)
+    kept = euros(report.charged - report.refunded)
     rows = [
         ("orders", f"{report.orders:,}"),
-        ("  charged once", f"{report.completed:,}   {euros(report.charged - report.refunded)}"),
-        ("  undone in full", f"{report.undone:,}   {euros(report.refunded)} charged and refunded"),
-        ("units executed", f"{report.units:,}   and {report.compensations:,} compensations"),
-        (
-            "kills survived",
-            f"{report.deaths}   {report.interrupted:,} attempts cut off, all made up",
-        ),
+        ("  charged once", f"{report.completed:,}, {kept}"),
+        ("  undone in full", f"{report.undone:,}, {euros(report.refunded)} charged and refunded"),
+        ("units executed", f"{report.units:,}, and {report.compensations:,} compensations"),
+        ("kills survived", f"{report.deaths:,}"),
     ]
     if report.takeovers:
-        rows.append(("takeover", f"{worst:.1f} s at most, with a lease of 2 s"))
+        first, last = report.takeovers[0], report.takeovers[-1]
+        rows.append(("attempts cut off", f"{len(report.takeovers):,}, all made up for"))
+        rows.append(("takeover", f"{first:.1f} to {last:.1f} s after the kill"))
     if report.seconds:
         rate = report.runs / report.seconds
         rows.append(("runs", f"{report.runs:,} in {report.seconds:.1f} s, {rate:.1f} a second"))

@@ -106,7 +106,7 @@ def rows_of(
         elif entry.kind in WAIT_ENDS or (entry.kind in UNDO_ENDS and key in open_since):
             since = open_since.pop(key, now)
             row.spans.append(Span("undo" if undo else "wait", since, now))
-            row.note = entry.kind.replace("_", " ")
+            row.note = "by the child" if undo else entry.kind.replace("_", " ")
         elif entry.kind in WORK_ENDS or entry.kind in UNDO_ENDS:
             mark = WORK_ENDS.get(entry.kind) or UNDO_ENDS[entry.kind]
             _attempt(row, mark, now, begins.get(key, []), free_ms, deaths_ms)
@@ -166,9 +166,9 @@ class Scale:
         return max(0, min(self.columns - 1, place))
 
     def bar(self, spans: Sequence[Span]) -> list[tuple[str, str | None]]:
-        """The spans in their columns; the shortest has one, and a later one wins."""
+        """The spans in their columns; the shortest has one, and doing hides waiting."""
         cells: list[Mark | None] = [None] * self.columns
-        for span in spans:
+        for span in sorted(spans, key=lambda span: span.mark != "wait"):
             first = self.column(span.start_ms)
             last = max(first + 1, self.column(span.end_ms))
             cells[first:last] = [span.mark] * (last - first)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import attrs
 
-from durable_core import Branch, Retry, StepContext, TerminalError, Workflow
+from durable_core import Branch, Retry, StepContext, TerminalError, Undo, Workflow
 
 from .orders import SIGNS_MAX, UNSERVED, WIRE_ABOVE, Item, Order
 from .shop import Ledger, Outage, Shop
@@ -307,8 +307,8 @@ def last_steps(workflow: Workflow[Order, dict[str, object]]) -> Workflow[Order, 
             "pay",
             how_to_pay,
             {
-                "card": Branch(by_card, compensate=refund, retry=PATIENT),
-                "wire": Branch(by_wire, compensate=refund, retry=PATIENT),
+                "card": Branch(by_card, compensate=Undo(refund, retry=PATIENT), retry=PATIENT),
+                "wire": Branch(by_wire, compensate=Undo(refund, retry=PATIENT), retry=PATIENT),
             },
         )
         .child("invoice", invoicing, input=bill)
