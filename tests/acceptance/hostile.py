@@ -19,7 +19,7 @@ class Hostile:
     def _refuse(self, *args: Any) -> Any:
         raise RuntimeError("this object refuses everything")
 
-    __repr__ = __str__ = __len__ = __bool__ = __iter__ = __hash__ = _refuse
+    __repr__ = __str__ = __len__ = __bool__ = __hash__ = _refuse
     __eq__ = __lt__ = __le__ = __gt__ = __ge__ = __index__ = __float__ = _refuse
 
 

@@ -15,11 +15,11 @@ from typing import Any
 
 from durable_core import Engine, Retry
 from durable_core.store import Store
-from durable_core.testing import MemoryStore
 from durable_core.testing.contract import HandClock
+from durable_core.testing.memory import MemoryStore
 from durable_sqlite import SqliteStore
 
-AT_ONCE = Retry(max_attempts=3, initial=0, jitter=0.0)  # type: ignore[arg-type]  # seconds
+AT_ONCE = Retry(max_attempts=3, initial=0, jitter=0.0)
 ONCE = Retry(max_attempts=1)
 PATIENCE_S = 20.0
 """How long a test waits for anything before it fails; never how long it takes."""

@@ -17,6 +17,7 @@ import pytest
 from tests.acceptance.hostile import (
     HUGE,
     INFINITE,
+    LONG_INT,
     NAIVE,
     NAN,
     NO_VALUES,
@@ -129,6 +130,15 @@ async def end_beside_a_healthy_run(stage: Stage, bad: Any, input: Any = None) ->
         return info.status, info.failure
 
 
+def causes(failure: Any) -> list[str]:
+    """The failure and what it came from, as texts."""
+    texts = []
+    while failure is not None:
+        texts.append(str(failure))
+        failure = failure.cause
+    return texts
+
+
 Does = Callable[..., Any]
 """What a place's function does: raise, or give something."""
 
@@ -224,16 +234,23 @@ async def test_a_raising_compensator_fails_the_compensation_alone(stage: Stage, 
 
 
 @pytest.mark.parametrize("error", ERRORS)
-async def test_a_raising_retry_predicate_says_no(stage: Stage, error: str) -> None:
-    """The attempt's own error is what the run fails with."""
+async def test_a_raising_retry_predicate_ends_the_attempts(stage: Stage, error: str) -> None:
+    """There is no second attempt; the failure is the mistake, and the attempt's error its cause."""
+    tries: list[int] = []
+
+    async def handler(ctx: Ctx) -> None:
+        tries.append(ctx.attempt)
+        raise ValueError("the cause")
 
     def predicate(raised: BaseException) -> bool:
         raise ERRORS[error]()
 
     retry = Retry(max_attempts=5, initial=0, on=predicate)
-    bad = W("bad").step("a", async_of(raising(lambda: ValueError("the cause"))), retry=retry)
+    bad = W("bad").step("a", handler, retry=retry)
     status, failure = await end_beside_a_healthy_run(stage, bad)
-    assert (status, str(failure)) == ("failed", "ValueError: the cause")
+    assert (status, tries) == ("failed", [1])
+    if error != "circular":  # which has a cause of its own
+        assert "ValueError: the cause" in causes(failure)
 
 
 async def test_a_retried_exotic_error_is_retried(stage: Stage) -> None:
@@ -272,34 +289,32 @@ def coroutine() -> Any:
     return awaitable()
 
 
-USELESS: dict[str, list[Does]] = {
-    "select": [giving(v) for v in (None, 5, "", "nope", [], {}, NAN, SURROGATE, HUGE, Hostile())]
-    + [coroutine],
-    "items": [giving(v) for v in (None, 5, "text", b"", {"a": 1}, object(), [NAN], [object()],
-                                  cyclic(), [HUGE] * 2, [SURROGATE])]
-    + [endless, interrupted, coroutine],
-    "initial": [giving(v) for v in NO_VALUES] + [coroutine],
-    "until": [NoTruth, Hostile, coroutine],
-    "feedback": [giving(v) for v in NO_VALUES] + [coroutine],
-    "duration": [giving(v) for v in (None, -1, NAN, INFINITE, -INFINITE, "soon", NAIVE, True, [],
-                                     timedelta(-1), timedelta.max, 10**30, Hostile(),
-                                     datetime.max)] + [coroutine],
-    "signal": [giving(v) for v in (None, 5, "", " ", SURROGATE, HUGE, "a\x00", [], Hostile())]
-    + [coroutine],
-    "input": [giving(v) for v in NO_VALUES] + [coroutine],
-    "returns": [giving(v) for v in NO_VALUES] + [coroutine],
+GIVEN: dict[str, list[Any]] = {
+    "select": [None, 5, "", "nope", [], {}, NAN, SURROGATE, HUGE, Hostile()],
+    "items": [None, 5, "text", b"", {"a": 1}, object(), [NAN], [object()], cyclic(), [HUGE] * 2,
+              [SURROGATE]],
+    "initial": NO_VALUES,
+    "until": [],
+    "feedback": NO_VALUES,
+    "duration": [None, -1, NAN, INFINITE, -INFINITE, "soon", NAIVE, True, [], timedelta(-1),
+                 timedelta.max, 10**30, LONG_INT, Hostile(), datetime.max],
+    "signal": [None, 5, "", " ", SURROGATE, HUGE, "a\x00", [], Hostile()],
+    "input": NO_VALUES,
+    "returns": NO_VALUES,
 }  # fmt: skip
+"""What each place cannot use."""
+
+DONE: dict[str, list[Does]] = {"until": [NoTruth, Hostile], "items": [endless, interrupted]}
+"""What goes wrong only when it is used."""
 
 
 @pytest.mark.parametrize("place", PLACES)
 async def test_what_cannot_be_used_fails_the_run_that_gave_it(stage: Stage, place: str) -> None:
     wrong = []
-    async with stage.running(HEALTHY, *[]) as engine:
-        healthy = await engine.start(HEALTHY)
-        assert await healthy.result(timeout=PATIENCE_S)
-    for number, does in enumerate(USELESS[place]):
+    useless = [*map(giving, GIVEN[place]), *DONE.get(place, []), coroutine]
+    for number, does in enumerate(useless):
         status, failure = await end_beside_a_healthy_run(stage, PLACES[place](does), 1)
-        if status != "failed" or not failure.message:
+        if status != "failed" or not failure.type:
             wrong.append(f"value {number}: {status}, {failure}")
     assert wrong == []
 
@@ -332,7 +347,7 @@ async def test_a_result_that_cannot_be_stored_is_not_tried_again(stage: Stage) -
     bad = W("bad").step("a", handler, retry=Retry(max_attempts=5, initial=0))
     status, failure = await end_beside_a_healthy_run(stage, bad)
     assert (status, failure.type, calls) == ("failed", "EncodingError", [1])
-    assert "'a'" in failure.message
+    assert "the result of a " in failure.message
     assert "deep" in failure.message
 
 

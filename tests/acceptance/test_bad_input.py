@@ -36,7 +36,7 @@ from durable_core import (
     StepContext,
     Workflow,
 )
-from durable_core.testing import MemoryStore
+from durable_core.testing.memory import MemoryStore
 
 IDS = [*NO_NAMES, Hostile()]
 UNKNOWN_IDS = ["nobody", *IDS]
@@ -114,7 +114,7 @@ CASES: list[tuple[str, str, Call, list[Any]]] = [
                                                                   *UNPRINTABLE]),
     ("runs", "attribute", lambda e, v: first(e.runs(attributes=v)), NO_MAPPINGS),
     ("runs", "since", lambda e, v: first(e.runs(since=v)), MOMENTS),
-    ("runs", "limit", lambda e, v: first(e.runs(limit=v)), [*NO_COUNTS, *UNPRINTABLE]),
+    ("runs", "limit", lambda e, v: first(e.runs(limit=v)), [*NO_COUNTS[1:], *UNPRINTABLE]),
     ("result", "timeout", lambda e, v: e.run("w").result(timeout=v), [*NO_DURATIONS,
                                                                       *UNPRINTABLE]),
     ("wait", "timeout", lambda e, v: e.run("w").wait(timeout=v), [*NO_DURATIONS, *UNPRINTABLE]),
@@ -164,19 +164,21 @@ async def refused(argument: str, call: Call, engine: Engine, value: Any, number:
 
 WORKER_CASES: list[tuple[str, list[Any]]] = [
     ("concurrency", [None, *NO_COUNTS, *UNPRINTABLE]),
-    ("queues", [None, "default", (), [], 5, [5], [""], [None], [SURROGATE], [HUGE], Hostile()]),
+    ("queue", [None, "default", (), [], 5, [5], [""], [None], [SURROGATE], [HUGE], Hostile()]),
     ("lease", [None, 0, *NO_DURATIONS, *UNPRINTABLE]),
     ("grace", [None, *NO_DURATIONS, *UNPRINTABLE]),
     ("name", IDS[1:]),
 ]
 
 
-@pytest.mark.parametrize(("argument", "values"), WORKER_CASES, ids=lambda case: str(case)[:12])
+@pytest.mark.parametrize(
+    ("argument", "values"), WORKER_CASES, ids=[case[0] for case in WORKER_CASES]
+)
 async def test_a_worker_refuses_its_bad_arguments(
     stage: Stage, argument: str, values: list[Any]
 ) -> None:
     async def work(engine: Any, value: Any) -> None:
-        async with engine.worker(**{argument: value}):
+        async with engine.worker(**{"queues" if argument == "queue" else argument: value}):
             pass
 
     async with stage.engine(HEALTHY) as engine:
@@ -204,8 +206,8 @@ ENGINE_CASES: list[tuple[str, Callable[[Any], Any], list[Any]]] = [
     ("codec", lambda v: Engine("memory://", [HEALTHY], codec=v), [5, "json", [], object()]),
     ("observers", lambda v: Engine("memory://", [HEALTHY], observers=v),
      [None, 5, [5], [None], object(), [Hostile()]]),
-    ("limits", lambda v: Engine("memory://", [HEALTHY], limits=v), [None, 5, {}, "x", Hostile()]),
-    ("migrate", lambda v: Engine("memory://", [HEALTHY], migrate=v), [5, "yes", [], 0, Hostile()]),
+    ("limits", lambda v: Engine("memory://", [HEALTHY], limits=v), [5, {}, "x", Hostile()]),
+    ("migrate", lambda v: Engine("memory://", [HEALTHY], migrate=v), [5, "yes", [], Hostile()]),
 ]  # fmt: skip
 
 

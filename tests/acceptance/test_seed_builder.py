@@ -78,7 +78,8 @@ async def test_s4_a_workflow_is_known_to_the_engine_that_lists_it(stage: Stage) 
 
 def test_s5_a_step_has_three_attempts_and_exponential_backoff() -> None:
     """The defaults are three attempts in all, exponential; ours begins at 1 s and has a cap."""
-    (node,) = Workflow("order").step("reserve", handler).nodes
+    nodes: tuple[Any, ...] = Workflow("order").step("reserve", handler).nodes
+    (node,) = nodes
     assert node.work.retry == Retry()
     policy = Retry()
     assert (policy.max_attempts, policy.backoff, policy.factor) == (3, "exponential", 2.0)
@@ -88,7 +89,8 @@ def test_s5_a_step_has_three_attempts_and_exponential_backoff() -> None:
 def test_s6_a_retry_policy_is_kept_as_it_was_given() -> None:
     """What the author says of retries is what the step has; linear backoff is ``Retry.linear``."""
     policy = Retry.linear(max_attempts=7, step=timedelta(seconds=5))
-    (node,) = Workflow("order").step("reserve", handler, retry=policy).nodes
+    nodes: tuple[Any, ...] = Workflow("order").step("reserve", handler, retry=policy).nodes
+    (node,) = nodes
     assert node.work.retry is policy
     assert node.work.retry.backoff == "linear"
     plain = Retry.linear(7, step=5, max_delay=3600, jitter=0)

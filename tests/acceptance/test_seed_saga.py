@@ -28,7 +28,8 @@ async def test_s21_a_child_gets_its_input_and_its_result_comes_back(stage: Stage
     async with stage.running(order) as engine:
         run = await engine.start(order, 21)
         assert await run.result(timeout=PATIENCE_S) == {"invoice": 42}
-        (child,) = [info async for info in engine.runs(workflow="invoicing")]
+        (listed,) = [info async for info in engine.runs(workflow="invoicing")]
+        child = await engine.get(listed.id)
         assert (child.parent_id, child.input, child.result) == (run.id, {"amount": 21}, 42)
         assert child.queue == (await run.info()).queue
         assert units(await run.journal(), "child_completed") == ["invoice"]

@@ -76,6 +76,7 @@ async def test_s19_a_sleep_holds_until_the_clock_has_passed(stage: Stage, calls:
         assert info.status == "suspended"
         (wait,) = info.waiting_for
         assert (wait.kind, wait.unit) == ("timer", "rest")
+        assert wait.until is not None
         assert timedelta(0) <= wait.until - start - timedelta(hours=1) < timedelta(seconds=10)
         due_ms = round(wait.until.timestamp() * 1000)
 

@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import DefinitionError, DurableError
 from ..kernel.policy import duration_ms
 from ..kernel.run import RunStatus
+from ..kernel.shown import shown
 from ..workflow.names import signal_name_problem
 
 PRIORITY_MAX = 1_000_000
@@ -41,18 +42,18 @@ def whole(value: object, *, what: str, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise DurableError(f"{what} must be an int, not {type(value).__name__}")
     if not least <= value <= most:
-        raise DurableError(f"{what} must be between {least} and {most}, not {value}")
+        raise DurableError(f"{what} must be between {least} and {most}, not {shown(value)}")
     return value
 
 
 def choice(value: object, choices: Iterable[str], *, what: str) -> str:
     """One of a few words."""
     words = tuple(choices)
-    if value not in words:
+    if not isinstance(value, str) or value not in words:
         raise DurableError(
-            f"{what} must be one of {', '.join(map(repr, words))}, not {_shown(value)}"
+            f"{what} must be one of {', '.join(map(repr, words))}, not {shown(value)}"
         )
-    return str(value)
+    return value
 
 
 def milliseconds(value: object, *, what: str) -> int:
@@ -129,7 +130,3 @@ def statuses(value: object) -> tuple[str, ...] | None:
     if not isinstance(several, Iterable):
         raise DurableError(f"status must be a status or several, not {type(value).__name__}")
     return tuple(choice(one, STATUSES, what="status") for one in several)
-
-
-def _shown(value: object) -> str:
-    return repr(value)[:80] if isinstance(value, str | int | float | None) else type(value).__name__

@@ -37,8 +37,11 @@ class Ends:
     async def wait(self, run_id: str, timeout_s: float | None) -> RunRecord:
         """The record of the run when it has ended.
 
-        Raises ``RunNotFoundError``, and ``TimeoutError`` after ``timeout_s`` seconds.
+        Raises ``RunNotFoundError``, and ``TimeoutError`` after ``timeout_s`` seconds; with 0 it
+        looks once.
         """
+        if timeout_s == 0:
+            return await self._look_once(run_id)
         waiter: Waiter = asyncio.get_running_loop().create_future()
         if not self._waiters:
             self._listener.add(self._heard)
@@ -51,6 +54,15 @@ class Ends:
             raise TimeoutError(f"run {run_id!r} has not ended within {timeout_s} s") from None
         finally:
             self._forget(run_id, waiter)
+
+    async def _look_once(self, run_id: str) -> RunRecord:
+        """No time to wait is still time to look: a loop's time-out of 0 would not even read."""
+        record = (await self._store.get([run_id])).get(run_id)
+        if record is None:
+            raise RunNotFoundError(f"no run has the id {run_id!r}")
+        if not RunStatus(record.status).terminal:
+            raise TimeoutError(f"run {run_id!r} has not ended")
+        return record
 
     def ended(self, run_id: str) -> None:
         """A run has ended in this process."""
