@@ -103,6 +103,10 @@ class Observers:
     """All observers of an engine; false when there are none."""
 
     def __init__(self, observers: Iterable[Observer] = ()) -> None:
+        if not isinstance(observers, Iterable):
+            raise DefinitionError(
+                f"observers must be a list of observers, not {type(observers).__name__}"
+            )
         self._observers: list[Any] = list(observers)
         self._complained: set[int] = set()
         for observer in self._observers:

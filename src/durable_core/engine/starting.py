@@ -10,7 +10,7 @@ import attrs
 
 from ..codec.payload import ANY, Codec
 from ..errors import DuplicateRunError, DurableError
-from ..kernel.limits import Limits
+from ..kernel.limits import NAME_LENGTH, Limits
 from ..kernel.policy import Duration
 from ..store import CreateResult, NewRun
 from ..workflow.registry import Definition, Registry, input_digest
@@ -54,7 +54,7 @@ def definition_of(workflow: object, registry: Registry) -> Definition:
     Raises ``WorkflowNotRegisteredError``, and ``DurableError`` for what is no workflow.
     """
     if isinstance(workflow, str):
-        return registry.latest(workflow)
+        return registry.latest(arguments.text(workflow, what="workflow", limit=NAME_LENGTH))
     name, version = getattr(workflow, "name", None), getattr(workflow, "version", None)
     if not isinstance(name, str) or not isinstance(version, str):
         raise DurableError(

@@ -20,7 +20,8 @@ def store_from(store_or_url: object) -> Store:
     Raises ``DurableError`` for an address nobody understands and for a driver that is missing.
     """
     if not isinstance(store_or_url, str):
-        if not callable(getattr(store_or_url, "wait_for_work", None)):
+        is_class = isinstance(store_or_url, type)
+        if is_class or not callable(getattr(store_or_url, "wait_for_work", None)):
             raise DurableError(
                 f"Engine needs a store or the URL of one, not {type(store_or_url).__name__}; "
                 f"URLs are {FORMS}"
