@@ -233,7 +233,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("workflow", MISTAKES.values(), ids=MISTAKES.keys())
 async def test_flaw_5_a_mistake_in_any_callable_ends_the_run_and_says_so(
-    stage: Stage, workflow: Workflow[Any]
+    stage: Stage, workflow: Workflow[Any, Any]
 ) -> None:
     """Whatever raises, or gives what cannot be stored, is an outcome of that run alone."""
     async with Engine(stage.store(), [workflow]) as engine, engine.worker():

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from tests.flaws.stage import AT_ONCE, ONCE, PATIENCE_S, Ctx, Stage, units, writes
 
-from durable_core import Engine, RunFailed, Workflow
+from durable_core import Branch, Engine, RunFailed, Workflow
 from durable_sqlite import SqliteStore
 
 
-async def crash_and_recover(stage: Stage, workflow: Workflow[Any], before: str) -> Any:
+async def crash_and_recover(stage: Stage, workflow: Workflow[Any, Any], before: str) -> Any:
     """The result of a run whose first worker freezes before it can commit this unit."""
     store = stage.store()
     async with Engine(store, [workflow]) as first, first.worker(grace=timedelta(0)):
@@ -161,7 +161,7 @@ async def test_flaw_11_an_error_that_looks_like_nothing_is_an_error(stage: Stage
         raise Falsy
 
     good = Workflow("good").parallel("p", {"x": nothing, "y": nothing})
-    bad = Workflow("bad").parallel("p", {"fine": nothing, "empty": falsy})
+    bad = Workflow("bad").parallel("p", {"fine": nothing, "empty": Branch(falsy, retry=ONCE)})
     async with Engine(stage.store(), [good, bad]) as engine, engine.worker():
         assert await (await engine.start(good)).result(timeout=PATIENCE_S) == {
             "p": {"x": None, "y": None}

@@ -41,14 +41,20 @@ def undoing(undone: Undone) -> Callable[[Ctx], Any]:
     return undo
 
 
-async def failure_of(stage: Stage, workflow: Workflow[Any], *more: Workflow[Any]) -> RunFailed:
+async def failure_of(
+    stage: Stage, workflow: Workflow[Any, Any], *more: Workflow[Any, Any]
+) -> RunFailed:
     """How a run of this workflow fails, after its rollback."""
     async with Engine(stage.store(), [workflow, *more]) as engine, engine.worker():
         run = await engine.start(workflow, {"n": 1}, id="r")
         with pytest.raises(RunFailed) as caught:
             await run.result(timeout=PATIENCE_S)
         compensated = await units(run, "unit_compensated")
-        committed = await units(run, "unit_completed")
+        committed = [
+            str(entry.unit)
+            for entry in await run.journal()
+            if entry.kind in ("unit_completed", "child_completed")
+        ]
         order = [one for one in reversed(committed) if one in compensated]
         assert compensated == order, "strict reverse commit order"
     return caught.value

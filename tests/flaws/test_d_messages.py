@@ -316,7 +316,7 @@ SUSPENDING = {
 
 @pytest.mark.parametrize(("workflow", "unit", "found"), SUSPENDING.values(), ids=SUSPENDING.keys())
 async def test_flaw_26_any_unit_can_suspend_and_is_resumed_once(
-    stage: Stage, workflow: Workflow[Any], unit: str, found: Any
+    stage: Stage, workflow: Workflow[Any, Any], unit: str, found: Any
 ) -> None:
     """The suspension is no result; its token is single-use; being resumed with ``None`` is not
     the same as never having been resumed."""

@@ -193,7 +193,7 @@ async def test_flaw_50_compensations_are_ordered_by_commit_not_by_time(stage: St
     async def undo(ctx: Ctx) -> None:
         undone.append(ctx.unit)
 
-    workflow: Workflow[Any] = Workflow("w")
+    workflow: Workflow[Any, Any] = Workflow("w")
     names = [f"s{n}" for n in range(12)]
     for name in names:
         workflow = workflow.step(name, one, compensate=undo)

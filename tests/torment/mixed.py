@@ -78,7 +78,7 @@ async def last(ctx: Ctx) -> dict[str, Any]:
 UNDO = Undo(undo, retry=Retry(max_attempts=10, initial=0.01, max_delay=0.05))
 BRANCH = Branch(plain, compensate=UNDO, retry=RETRY)
 
-LEAF: Workflow[Any] = (
+LEAF: Workflow[Any, Any] = (
     Workflow("leaf")
     .step("inner", plain, compensate=UNDO, retry=RETRY)
     .returns(lambda c: {"value": c.results["inner"]["value"]})
@@ -100,9 +100,9 @@ def result(ctx: Ctx) -> dict[str, Any]:
     }
 
 
-def mixed() -> Workflow[Any]:
+def mixed() -> Workflow[Any, Any]:
     """Every kind of step."""
-    workflow: Workflow[Any] = Workflow("mixed")
+    workflow: Workflow[Any, Any] = Workflow("mixed")
     for n in range(STEPS):
         workflow = workflow.step(f"s{n}", plain, compensate=UNDO, retry=RETRY)
     return (
@@ -190,7 +190,7 @@ async def slow_at_first(ctx: Ctx) -> str:
     return "done"
 
 
-BLOCKING: Workflow[Any] = Workflow("blocking").step("block", blocks)
-SLOW: Workflow[Any] = Workflow("slow").step("slow", slow_at_first)
+BLOCKING: Workflow[Any, Any] = Workflow("blocking").step("block", blocks)
+SLOW: Workflow[Any, Any] = Workflow("slow").step("slow", slow_at_first)
 
 WORKFLOWS = [MIXED, LEAF, BLOCKING, SLOW]

@@ -8,6 +8,7 @@ if the kills did not hit a worker at work, or if too few of the intended operati
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import subprocess
@@ -31,11 +32,24 @@ from durable_sqlite import SqliteStore
 pytestmark = pytest.mark.torment
 
 RUNS = 200
-KILLS = 12
 BUSY_KILLS_AT_LEAST = 8
 SUCCEEDED_AT_LEAST = 0.8
-LEASE_S = 1.5
 STUCK_AFTER_S = 60.0
+
+
+@attrs.frozen
+class Plan:
+    """How often to kill, with which leases, and how many workers are left alone meanwhile."""
+
+    kills: int
+    lease_s: float
+    spared: int
+
+
+PLANS = {
+    "alone": Plan(kills=45, lease_s=1.0, spared=0),
+    "beside another": Plan(kills=20, lease_s=3.0, spared=1),
+}
 
 
 @attrs.define
@@ -74,13 +88,13 @@ def kill_now(process: subprocess.Popen[str], reader: LedgerReader) -> Kill:
 
 
 async def kill_repeatedly(
-    database: Path, port: int, reader: LedgerReader, chance: random.Random
+    plan: Plan, database: Path, port: int, reader: LedgerReader, chance: random.Random
 ) -> list[Kill]:
     """Start a worker, let it get somewhere, kill it; again and again."""
     kills: list[Kill] = []
-    while len(kills) < KILLS:
-        with processes.worker(database, port, "--lease", LEASE_S) as process:
-            goal = reader.begins() + chance.randint(5, 120)
+    while len(kills) < plan.kills:
+        with processes.worker(database, port, "--lease", plan.lease_s) as process:
+            goal = reader.begins() + chance.randint(5, 250)
 
             async def far_enough(goal: int = goal) -> bool:
                 return reader.begins() >= goal
@@ -91,12 +105,28 @@ async def kill_repeatedly(
     return kills
 
 
-async def send_signals(runs: Sequence[Run[Any]], tally: Tally, chance: random.Random) -> None:
-    """Half of the signals before anybody waits for them, half at some time or other."""
-    for n, run in enumerate(runs):
+async def start_runs(engine: Engine, tally: Tally, chance: random.Random) -> list[Run[Any]]:
+    """Start the runs one after another; half of them get their signal before they wait for it,
+    half at some later time."""
+    runs: list[Run[Any]] = []
+    late: list[int] = []
+
+    async def signal(n: int) -> None:
+        await tally.count(runs[n].signal("go", {"for": n}, dedupe_id="once"))
+
+    for n in range(RUNS):
+        run = await tally.count(engine.start(MIXED, {"n": n}, id=f"r{n:03}"))
+        runs.append(run or engine.run(f"r{n:03}"))
         if n % 2:
-            await asyncio.sleep(chance.random() * 0.15)
-        await tally.count(run.signal("go", {"for": n}, dedupe_id="once"))
+            late.append(n)
+        else:
+            await signal(n)
+        await asyncio.sleep(chance.random() * 0.1)
+        if len(late) > 20:
+            await signal(late.pop(chance.randrange(len(late))))
+    for n in late:
+        await signal(n)
+    return runs
 
 
 async def all_ended(engine: Engine) -> bool:
@@ -139,24 +169,24 @@ async def check_invariants(database: Path, run_ids: Sequence[str]) -> None:
 
 
 @pytest.mark.timeout(300)
-async def test_every_run_survives_workers_that_are_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
+async def test_every_run_survives_workers_that_are_killed(tmp_path: Path, plan: Plan) -> None:
+    """Alone on the file, so that nobody else makes progress; and beside a worker that lives."""
     seed = int(os.environ.get("TORMENT_SEED", random.randrange(2**32)))
     print(f"TORMENT_SEED={seed}")
     chance = random.Random(seed)
     database = tmp_path / "torment.db"
     tally = Tally()
     began = time.monotonic()
-    with processes.ledger() as (port, reader):
+    with processes.ledger() as (port, reader), contextlib.ExitStack() as spared:
         async with Engine(SqliteStore(database), WORKFLOWS) as engine:
-            starts = [
-                await tally.count(engine.start(MIXED, {"n": n}, id=f"r{n:03}")) for n in range(RUNS)
-            ]
-            runs = [run for run in starts if run is not None]
-            signals = asyncio.create_task(send_signals(runs, tally, chance))
-            kills = await kill_repeatedly(database, port, reader, chance)
+            for _ in range(plan.spared):
+                spared.enter_context(processes.worker(database, port, "--lease", plan.lease_s))
+            starting = asyncio.create_task(start_runs(engine, tally, chance))
+            kills = await kill_repeatedly(plan, database, port, reader, chance)
             killed_for_s = time.monotonic() - began
-            with processes.worker(database, port, "--lease", LEASE_S) as process:
-                await signals
+            with processes.worker(database, port, "--lease", plan.lease_s) as process:
+                runs = await starting
                 await processes.eventually(lambda: all_ended(engine), within_s=STUCK_AFTER_S)
                 process.terminate()
                 assert process.wait(timeout=60) == 0, "a drained worker leaves in peace"
@@ -172,10 +202,11 @@ async def test_every_run_survives_workers_that_are_killed(tmp_path: Path) -> Non
         wrong += check_rollback(run.id, books[run.id], wanted, ledger)
     await check_invariants(database, sorted(books))
     busy = [kill for kill in kills if kill.busy_with]
+    lost = [unit for kill in kills for _, unit in kill.busy_with]
     print(
         f"{RUNS} runs, {len(records)} ledger records, {len(busy)} of {len(kills)} kills hit a "
-        f"busy worker ({sum(len(kill.busy_with) for kill in kills)} attempts lost), "
-        f"{killed_for_s:.0f} s of kills, {time.monotonic() - began:.0f} s in all"
+        f"busy worker ({len(lost)} attempts lost, {sum(u.endswith('~') for u in lost)} of them "
+        f"compensations), {killed_for_s:.0f} s of kills, {time.monotonic() - began:.0f} s in all"
     )
     assert wrong == [], f"seed {seed}: {len(wrong)} faults"
     assert len(busy) >= BUSY_KILLS_AT_LEAST, f"seed {seed}: too few kills hit a busy worker"
