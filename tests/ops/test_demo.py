@@ -238,6 +238,16 @@ def test_a_store_whose_clock_is_ahead_hides_no_late_beginning(done_facts: Facts)
     assert "began again 2000 ms after" in problem
 
 
+def test_a_completion_by_a_dead_worker_is_found(done_facts: Facts) -> None:
+    calls = [call(800, unit="price"), call(900)]
+    committed = [Committed("A1", "price", False, 800), Committed("A1", "pay/card", False, 3000)]
+    dead = attrs.evolve(done_facts, calls=calls, committed=committed, deaths=[Death(1, 1000)])
+    assert check(dead).problems == (
+        "run A1: unit pay/card was committed 2000 ms after the worker of its last attempt was "
+        "killed",
+    )
+
+
 def test_a_takeover_is_measured_from_the_kill_to_each_attempt_made_up_for(
     done_facts: Facts,
 ) -> None:
@@ -246,7 +256,7 @@ def test_a_takeover_is_measured_from_the_kill_to_each_attempt_made_up_for(
         attrs.evolve(
             done_facts,
             calls=calls,
-            committed=[Committed("A1", unit, False, 4000) for unit in ("pay/card", "book")],
+            committed=[Committed("A1", unit, False, 3500) for unit in ("pay/card", "book")],
             deaths=[Death(1, 1000)],
         )
     )
@@ -328,6 +338,12 @@ def test_an_attempt_that_died_with_its_worker_shows() -> None:
     ]
     lines = text(draw("A1", JOURNAL, begun=begun, deaths_ms=[ZERO_MS + 600]))
     assert "✗" in lines[2] and "worker killed" in lines[2]
+
+
+def test_a_beginning_by_a_clock_slightly_ahead_still_counts() -> None:
+    begun = [Begun("register", False, ZERO_MS), Begun("register", False, ZERO_MS + 102)]
+    rows = rows_of(JOURNAL, begun, [ZERO_MS + 10])
+    assert [span.mark for span in rows[0].spans] == ["lost", "wait", "work"]
 
 
 def test_an_empty_journal_is_no_picture() -> None:

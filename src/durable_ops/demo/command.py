@@ -103,8 +103,8 @@ async def _demo(options: Options, place: Path, terminal: Terminal) -> int:
     terminal.line(
         "  "
         + terminal.paint("durable demo", "bold")
-        + f"   {plural(len(orders), 'order')}, one {where}, one worker, "
-        + f"to be killed {plural(options.kills, 'time')}"
+        + f"   {plural(len(orders), 'order')}, one {where}, one worker"
+        + (f", to be killed {plural(options.kills, 'time')}" if options.kills else "")
     )
     terminal.line()
     ledger = Ledger(plan.ledger)
@@ -140,7 +140,7 @@ def show_timeline(
     order = max(plan.orders, key=interest)
     end = facts.ends[order.id]
     lines = draw(
-        f"Order {order.id} of {order.customer.name}: {ENDS_IN_WORDS.get(end, end)}",
+        f"Order {order.id}: {ENDS_IN_WORDS.get(end, end)}",
         journals[plan.run_id(order)],
         begun=begun[plan.run_id(order)],
         deaths_ms=deaths_ms,

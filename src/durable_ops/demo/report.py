@@ -198,7 +198,7 @@ def _invoices(movements: Sequence[Movement]) -> Iterable[str]:
 
 
 def _repeats(facts: Facts) -> Iterable[str]:
-    """Each unit is committed once, and no handler of it begins after that (I-ONCE)."""
+    """Each unit is committed once, no handler of it begins after that, and no dead one commits."""
     done: dict[UnitId, int] = {}
     for one in facts.committed:
         key = (one.run_id, one.unit, one.undo)
@@ -209,17 +209,25 @@ def _repeats(facts: Facts) -> Iterable[str]:
     for call in facts.calls:
         begun[call.run_id, call.unit, call.undo].append(call)
     ahead = _ahead_ms(done, begun)
+    deaths = {death.pid: death.at_ms for death in facts.deaths}
     for key, calls in begun.items():
         run_id, unit, undo = key
         if key not in done:
             if facts.ends.get(calls[0].order_id) == "completed":
                 yield f"run {run_id}: {_unit(unit, undo)} began, but was never committed"
             continue
-        late = calls[-1].at_ms - (done[key] - ahead)
+        at_ms, last = done[key] - ahead, calls[-1]
+        late = last.at_ms - at_ms
         if len(calls) > 1 and late > CLOCK_SLACK_MS:  # one call alone repeats nothing
             yield (
                 f"run {run_id}: {_unit(unit, undo)} began again {late} ms after its completion "
                 f"was committed"
+            )
+        dead_ms = at_ms - deaths.get(last.pid, at_ms)
+        if dead_ms > CLOCK_SLACK_MS:
+            yield (
+                f"run {run_id}: {_unit(unit, undo)} was committed {dead_ms} ms after the worker "
+                f"of its last attempt was killed"
             )
 
 
@@ -263,7 +271,9 @@ def table(report: Report) -> list[tuple[str, str]]:
     if report.takeovers:
         first, last = report.takeovers[0], report.takeovers[-1]
         rows.append(("attempts cut off", f"{len(report.takeovers):,}, all made up for"))
-        rows.append(("takeover", f"{first:.1f} to {last:.1f} s after the kill"))
+        rows.append(
+            ("takeover", f"{first:.1f} s after a kill at the earliest, {last:.1f} s at most")
+        )
     if report.seconds:
         rate = report.runs / report.seconds
         rows.append(("runs", f"{report.runs:,} in {report.seconds:.1f} s, {rate:.1f} a second"))

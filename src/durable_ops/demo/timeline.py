@@ -29,10 +29,10 @@ COLOURS: Mapping[Mark, str] = {
 }
 MEANINGS: Mapping[Mark, str] = {
     "work": "work",
-    "failed": "failed attempt",
-    "lost": "died with its worker",
+    "failed": "failed",
+    "lost": "cut off by a kill",
     "wait": "waiting",
-    "undo": "compensation",
+    "undo": "undoing",
 }
 
 BEGIN_WAIT = {"timer_started", "signal_awaited", "child_started", "child_rollback_requested"}
@@ -49,6 +49,9 @@ UNDO_ENDS: Mapping[str, Mark] = {
 }
 WAIT_ENDS = {"timer_fired", "signal_consumed", "wait_timed_out", "child_completed", "child_failed"}
 LABEL_MAX = 24
+CLOCK_SLACK_MS = 20
+"""How much the clock of who saw a beginning may be ahead of the store's."""
+
 AXIS_STEPS_MS = (50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 60_000)
 
 
@@ -217,7 +220,7 @@ def _attempt(
 
     ``begins`` are the beginnings of this unit that no earlier attempt has used up.
     """
-    used = [moment for moment in begins if moment <= end_ms]
+    used = [moment for moment in begins if moment <= end_ms + CLOCK_SLACK_MS]
     del begins[: len(used)]
     last = used[-1] if used else max(free_ms, row.spans[-1].end_ms if row.spans else free_ms)
     if row.spans and last > row.spans[-1].end_ms:

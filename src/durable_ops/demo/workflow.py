@@ -228,7 +228,7 @@ async def hand_over(ctx: Ctx) -> str:
     """Close the order, if the customer takes the parcel."""
     begin(ctx)
     if ctx.input.delivery == "refused":
-        raise TerminalError(f"{ctx.input.customer.name} refused the parcel")
+        raise TerminalError("the customer refused the parcel")
     return ctx.input.customer.name
 
 
