@@ -7,13 +7,26 @@ same time, completes.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 import attrs
 import pytest
+from tests.acceptance.beside import (
+    ERRORS,
+    HEALTHY,
+    Does,
+    Odd,
+    Unprintable,
+    async_of,
+    causes,
+    end_beside_a_healthy_run,
+    giving,
+    hello,
+    plain_of,
+    raising,
+)
 from tests.acceptance.hostile import (
     HUGE,
     INFINITE,
@@ -30,77 +43,16 @@ from tests.acceptance.stage import ONCE, PATIENCE_S, Stage
 
 from durable_core import (
     Branch,
-    LeaseLostError,
-    NondeterminismError,
     Retry,
     RunFailed,
     StepContext,
-    StepFailed,
-    StoreUnavailableError,
     Suspend,
-    TerminalError,
     Undo,
     Workflow,
 )
 
 Ctx = StepContext[Any, Any]
 W: Any = Workflow
-
-
-class Unprintable(Exception):
-    """Its text raises, and that error's text too."""
-
-    def __str__(self) -> str:
-        raise Unprintable
-
-    __repr__ = __str__
-
-
-class Odd(BaseException):
-    """No ``Exception`` at all."""
-
-
-class Picky(Exception):
-    """Cannot be made again from its arguments."""
-
-    def __init__(self, one: int, *, two: int) -> None:
-        super().__init__(SURROGATE, HUGE)
-
-
-def in_a_circle() -> Exception:
-    """Its own cause."""
-    first, second = ValueError("first"), ValueError("second")
-    first.__cause__, second.__cause__ = second, first
-    return first
-
-
-ERRORS: dict[str, Callable[[], BaseException]] = {
-    "ValueError": lambda: ValueError("broken"),
-    "its text raises": Unprintable,
-    "no Exception": Odd,
-    "picky": lambda: Picky(1, two=2),
-    "circular": in_a_circle,
-    "a group": lambda: ExceptionGroup("two", [ValueError("one"), Unprintable()]),
-    "SystemExit": lambda: SystemExit(3),
-    "GeneratorExit": GeneratorExit,
-    "StopIteration": lambda: StopIteration(1),
-    "StopAsyncIteration": StopAsyncIteration,
-    "CancelledError": asyncio.CancelledError,
-    "TimeoutError": TimeoutError,
-    "RecursionError": RecursionError,
-    "MemoryError": MemoryError,
-    "AssertionError": AssertionError,
-    "TerminalError": lambda: TerminalError("never again"),
-    "NondeterminismError": lambda: NondeterminismError("pretended"),
-    "StepFailed": lambda: StepFailed("another", "pretended"),
-    "RunFailed": lambda: RunFailed("another", "pretended"),
-    "LeaseLostError": lambda: LeaseLostError("pretended"),
-    "StoreUnavailableError": lambda: StoreUnavailableError("pretended", outcome_unknown=True),
-}
-
-
-async def hello(ctx: Ctx) -> str:
-    return "hello"
 
 
 async def each(ctx: Ctx, value: Any) -> Any:
@@ -111,102 +63,63 @@ def one(ctx: Ctx) -> list[int]:
     return [1]
 
 
-HEALTHY = Workflow("healthy").step("a", hello).step("b", hello)
+def bad(version: str) -> Any:
+    """A workflow to be made bad; the version tells several of them apart."""
+    return W("bad", version=version)
 
 
-async def end_beside_a_healthy_run(stage: Stage, bad: Any, input: Any = None) -> tuple[str, Any]:
-    """How the bad run ended, after a healthy one completed on the same worker, before and after."""
-    async with stage.running(HEALTHY, bad) as engine:
-        first = await engine.start(HEALTHY)
-        run = await engine.start(bad, input)
-        assert await first.result(timeout=PATIENCE_S) == {"a": "hello", "b": "hello"}
-        await run.wait(timeout=PATIENCE_S)
-        after = await engine.start(HEALTHY)
-        assert await after.result(timeout=PATIENCE_S) == {"a": "hello", "b": "hello"}
-        info = await run.info()
-        assert stage.watch.counts["LeaseLost", run.id] == 0
-        assert stage.watch.counts["RunClaimed", run.id] <= 2
-        assert info.result is None
-        return info.status, info.failure
-
-
-def causes(failure: Any) -> list[str]:
-    """The failure and what it came from, as texts."""
-    texts = []
-    while failure is not None:
-        texts.append(str(failure))
-        failure = failure.cause
-    return texts
-
-
-Does = Callable[..., Any]
-"""What a place's function does: raise, or give something."""
-
-PLACES: dict[str, Callable[[Does], Any]] = {
-    "select": lambda do: W("bad").route("r", lambda c: do(), {"a": hello}),
-    "items": lambda do: W("bad").map("m", lambda c: do(), each),
-    "initial": lambda do: W("bad").loop("l", each, initial=lambda c: do()),
-    "until": lambda do: W("bad").loop("l", each, until=lambda r: do(), max_iterations=2),
-    "feedback": lambda do: W("bad").loop("l", each, feedback=lambda r: do(), max_iterations=2),
-    "duration": lambda do: W("bad").sleep("s", lambda c: do()),
-    "signal": lambda do: W("bad").wait_for_signal("s", lambda c: do()),
-    "input": lambda do: W("bad").child("c", HEALTHY, input=lambda c: do()),
-    "returns": lambda do: W("bad").step("a", hello).returns(lambda c: do()),
+PLACES: dict[str, Callable[..., Any]] = {
+    "select": lambda do, v="1": bad(v).route("r", lambda c: do(), {"a": hello}),
+    "items": lambda do, v="1": bad(v).map("m", lambda c: do(), each),
+    "initial": lambda do, v="1": bad(v).loop("l", each, initial=lambda c: do()),
+    "until": lambda do, v="1": bad(v).loop("l", each, until=lambda r: do(), max_iterations=2),
+    "feedback": lambda do, v="1": bad(v).loop("l", each, feedback=lambda r: do(), max_iterations=2),
+    "duration": lambda do, v="1": bad(v).sleep("s", lambda c: do()),
+    "signal": lambda do, v="1": bad(v).wait_for_signal("s", lambda c: do()),
+    "input": lambda do, v="1": bad(v).child("c", HEALTHY, input=lambda c: do()),
+    "returns": lambda do, v="1": bad(v).step("a", hello).returns(lambda c: do()),
 }
 """Functions that shape a run, one a place."""
 
 
-def async_of(do: Does) -> Does:
-    async def handler(ctx: Ctx, *more: Any) -> Any:
-        return do()
-
-    return handler
-
-
-def plain_of(do: Does) -> Does:
-    def handler(ctx: Ctx, *more: Any) -> Any:
-        return do()
-
-    return handler
-
-
-HANDLERS: dict[str, Callable[[Does], Any]] = {
-    "step": lambda do: W("bad").step("a", async_of(do), retry=ONCE),
-    "step in a thread": lambda do: W("bad").step("a", plain_of(do), retry=ONCE),
-    "entry": lambda do: W("bad").parallel("p", {"a": Branch(async_of(do), retry=ONCE), "b": hello}),
-    "item": lambda do: W("bad").map("m", one, async_of(do), retry=ONCE),
-    "item in a thread": lambda do: W("bad").map("m", one, plain_of(do), retry=ONCE),
-    "branch": lambda do: W("bad").route(
+HANDLERS: dict[str, Callable[..., Any]] = {
+    "step": lambda do, v="1": bad(v).step("a", async_of(do), retry=ONCE),
+    "step in a thread": lambda do, v="1": bad(v).step("a", plain_of(do), retry=ONCE),
+    "entry": lambda do, v="1": bad(v).parallel(
+        "p", {"a": Branch(async_of(do), retry=ONCE), "b": hello}
+    ),
+    "item": lambda do, v="1": bad(v).map("m", one, async_of(do), retry=ONCE),
+    "item in a thread": lambda do, v="1": bad(v).map("m", one, plain_of(do), retry=ONCE),
+    "branch": lambda do, v="1": bad(v).route(
         "r", lambda c: "a", {"a": Branch(async_of(do), retry=ONCE)}
     ),
-    "iteration": lambda do: W("bad").loop("l", async_of(do), retry=ONCE, max_iterations=2),
+    "iteration": lambda do, v="1": bad(v).loop("l", async_of(do), retry=ONCE, max_iterations=2),
 }
 """Handlers, which are called as attempts."""
 
 
-def raising(make: Callable[[], BaseException]) -> Does:
-    def do() -> Any:
-        raise make()
-
-    return do
-
-
-def giving(value: Any) -> Does:
-    return lambda: value
-
-
-@pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("place", [*PLACES, *HANDLERS])
-async def test_what_is_raised_fails_the_run_that_raised_it(
-    stage: Stage, place: str, error: str
-) -> None:
-    make = ERRORS[error]
-    bad = (PLACES | HANDLERS)[place](raising(make))
-    status, failure = await end_beside_a_healthy_run(stage, bad, 1)
-    assert status == "failed"
-    assert failure.type == type(make()).__name__ or failure.cause is not None
-    assert len(failure.message) <= 20_000
-    assert str(failure).encode()
+async def test_what_is_raised_fails_the_run_that_raised_it(stage: Stage, place: str) -> None:
+    """All errors at once, one a run, among healthy runs: each run comes to its own end."""
+    build = (PLACES | HANDLERS)[place]
+    flows = {error: build(raising(make), error) for error, make in ERRORS.items()}
+    async with stage.running(HEALTHY, *flows.values()) as engine:
+        runs = {}
+        healthy = []
+        for error, workflow in flows.items():
+            runs[error] = await engine.start(workflow, 1)
+            healthy.append(await engine.start(HEALTHY))
+        for run in healthy:
+            assert await run.result(timeout=PATIENCE_S) == {"a": "hello", "b": "hello"}
+        for error, run in runs.items():
+            info = await run.wait(timeout=PATIENCE_S)
+            assert (error, info.status) == (error, "failed")
+            assert info.failure is not None
+            told = {info.failure.type, info.failure.cause and info.failure.cause.type}
+            assert type(ERRORS[error]()).__name__ in told  # Python wraps StopIteration itself
+            assert len(info.failure.message) <= 20_000
+            assert str(info.failure).encode()
+            assert stage.watch.counts["RunClaimed", run.id] == 1
 
 
 @pytest.mark.parametrize("error", ERRORS)
