@@ -1,7 +1,16 @@
-"""Types: what mypy makes of definitions and contexts; it checks this file like any other."""
+"""Types: what mypy makes of definitions and contexts; it checks this file like any other.
+
+Two files are handed to it here as a user's: ``typed/uses.py`` must pass under ``--strict``, and in
+``typed/mistakes.txt`` exactly the marked lines must be found.
+"""
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any, assert_type
 
 import attrs
@@ -81,3 +90,48 @@ def test_a_type_form_is_an_input_too() -> None:
 def test_a_handler_of_another_input_is_found_by_the_type_checker() -> None:
     Workflow("w", input=Receipt).step("a", reserve)  # type: ignore[arg-type]
     Workflow("w", input=Receipt).step("a", release)
+
+
+HERE = Path(__file__).parent
+REPORTED = re.compile(r"^(\w+)\.py:(\d+): error: .*\[([\w-]+)\]$")
+MARKED = re.compile(r"# E: ([\w,-]+)$")
+
+
+def strictly(folder: Path) -> list[str]:
+    """What ``mypy --strict`` says of the folder's modules, with none of our own settings."""
+    sources = HERE.parents[1] / "src"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "mypy", "--strict", "--config-file="),
+            *("--no-error-summary", "--hide-error-context", "--no-pretty"),
+            *("--cache-dir", str(folder / "cache")),
+            *sorted(path.name for path in folder.glob("*.py")),
+        ],
+        cwd=folder,
+        env={**os.environ, "MYPYPATH": str(sources)},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert not done.stderr, done.stderr
+    return [line for line in done.stdout.splitlines() if ": note: " not in line]
+
+
+def test_mypy_passes_a_users_module_and_finds_every_seeded_mistake(tmp_path: Path) -> None:
+    mistakes = (HERE / "typed" / "mistakes.txt").read_text(encoding="utf-8")
+    (tmp_path / "mistakes.py").write_text(mistakes, encoding="utf-8")
+    (tmp_path / "uses.py").write_text(
+        (HERE / "typed" / "uses.py").read_text(encoding="utf-8"), encoding="utf-8"
+    )
+    seeded = {
+        ("mistakes", number, code)
+        for number, line in enumerate(mistakes.splitlines(), start=1)
+        if (mark := MARKED.search(line))
+        for code in mark[1].split(",")
+    }
+    assert len(seeded) > 15
+    said = strictly(tmp_path)
+    found = {REPORTED.match(line) for line in said}
+    assert None not in found, said
+    assert {(m[1], int(m[2]), m[3]) for m in found if m} == seeded

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, Generic, cast, overload
+
+from typing_extensions import TypeVar  # that of typing knows defaults from Python 3.13 on
 
 from ..kernel.ids import idempotency_key
 from ..kernel.outcome import Attempt
@@ -18,8 +20,8 @@ from .results import ListValue, Results, Value, assembled, read
 from .scope import Place
 from .suspend import Resumption, Suspend
 
-DepsT_co = TypeVar("DepsT_co", covariant=True)
-InputT_co = TypeVar("InputT_co", covariant=True)
+DepsT_co = TypeVar("DepsT_co", covariant=True, default=Any)
+InputT_co = TypeVar("InputT_co", covariant=True, default=Any)
 T = TypeVar("T")
 
 _NOT_READ: Any = object()
@@ -29,6 +31,7 @@ class StepContext(Generic[DepsT_co, InputT_co]):
     """Handed to every handler: the run's input, earlier results, and the facts of this attempt.
 
     ``StepContext[Deps, Input]``: the type of what ``lifespan`` yields, and of the run's input.
+    ``StepContext[Deps]`` and a bare ``StepContext`` leave the rest ``Any``.
     Values are this handler's own copies; changing them changes nothing anywhere else.
     """
 
@@ -101,7 +104,9 @@ class StepContext(Generic[DepsT_co, InputT_co]):
 
         With a ``type`` it is read as that; by a handler, as what the handler is annotated to
         give. Raises ``KeyError`` when there is no such result (yet), ``ValueError`` when the
-        handler stands in several steps, or gives many values (a map).
+        handler stands in several steps, or gives many values (a map). To mypy the result of an
+        async handler is ``Any`` when its own signature holds ``Any`` (a bare context does): give
+        the name and the type then.
         """
         name = step if isinstance(step, str) else self._name_of(step)
         if type is None:
