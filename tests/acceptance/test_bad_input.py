@@ -40,6 +40,7 @@ from durable_core.testing.memory import MemoryStore
 
 IDS = [*NO_NAMES, Hostile()]
 UNKNOWN_IDS = ["nobody", *IDS]
+AWARE = datetime(2030, 1, 1, tzinfo=UTC)
 WORDS = ["", "maybe", 5, None, [], {}, NAN, HUGE, *UNPRINTABLE]
 MOMENTS = ["soon", NAN, [], True, object(), NAIVE, *UNPRINTABLE]
 NO_TEXTS = [5, True, 1.5, b"text", [], object(), *UNPRINTABLE]
@@ -114,6 +115,9 @@ CASES: list[tuple[str, str, Call, list[Any]]] = [
                                                                   *UNPRINTABLE]),
     ("runs", "attribute", lambda e, v: first(e.runs(attributes=v)), NO_MAPPINGS),
     ("runs", "since", lambda e, v: first(e.runs(since=v)), MOMENTS),
+    ("runs", "after", lambda e, v: first(e.runs(after=v)), [5, "x", (1,), (NAIVE, "x"),
+                                                            ("x", "y"), (AWARE, 5), (AWARE, ""),
+                                                            *UNPRINTABLE]),
     ("runs", "limit", lambda e, v: first(e.runs(limit=v)), [*NO_COUNTS[1:], *UNPRINTABLE]),
     ("result", "timeout", lambda e, v: e.run("w").result(timeout=v), [*NO_DURATIONS,
                                                                       *UNPRINTABLE]),

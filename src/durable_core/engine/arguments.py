@@ -84,6 +84,17 @@ def moment_ms(value: object, *, what: str) -> int:
     return math.ceil((value - epoch) / timedelta(milliseconds=1))
 
 
+def cursor(value: object, *, limit: int) -> tuple[int, str]:
+    """The (created_at, id) of a run to go on behind."""
+    match value:
+        case (created_at, run_id):
+            return moment_ms(created_at, what="after"), text(run_id, what="after", limit=limit)
+        case _:
+            raise DurableError(
+                f"after must be a pair of a run's created_at and its id, not {type(value).__name__}"
+            )
+
+
 def attributes(value: object, *, limit: int) -> dict[str, str]:
     """Attribute names to canonical JSON texts of scalars."""
     if value is None:

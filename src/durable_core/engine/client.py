@@ -15,6 +15,8 @@ import attrs
 from ..codec.payload import ANY
 from ..codec.records import entry_to_record, facts_to_text, failure_from_text
 from ..errors import (
+    DuplicateRunError,
+    DurableError,
     LimitExceededError,
     RunFinishedError,
     RunNotFoundError,
@@ -137,6 +139,11 @@ class Client:
         """Start many runs in one commit: ``Start(workflow, input, id=...)`` objects or
         (workflow, input) pairs. Raises as ``start`` does; what was joined wrongly is found out
         after the commit, when the other runs are started."""
+        if not isinstance(starts, Iterable):
+            raise DurableError(
+                "starts must be a list of Start objects or (workflow, input) pairs, "
+                f"not {type(starts).__name__}"
+            )
         return await self._start([start_of(given) for given in starts], conn)
 
     async def _start(self, starts: list[Start], conn: Any) -> list[Run[Any]]:
@@ -371,14 +378,17 @@ class Client:
         record = await self._record(run_id)
         entries = inherited(run_id, await self._entries(record), from_step)
         known = self._reader.definition(record)
-        start = Start(record.workflow, on_duplicate="reject")
         new = attrs.evolve(
             _copy(record, fork_id),
             fingerprint=record.fingerprint if known is None else known.fingerprint,
             entries=tuple(map(entry_to_record, entries)),
         )
         (result,) = await shared.store.create([new])
-        check_joined(start, new, result)
+        if not result.created:
+            raise DuplicateRunError(
+                f"run {fork_id!r} exists already, so it cannot be the id of a fork; "
+                "give another id, or none"
+            )
         shared.local.runs_are_due()
         return Run(fork_id, self)
 
@@ -412,12 +422,12 @@ class Client:
             limit = arguments.whole(limit, what="limit", least=0, most=1 << 31)
         query = RunFilter(
             statuses=arguments.statuses(status),
-            workflow=getattr(workflow, "name", workflow),
+            workflow=arguments.optional_text(
+                getattr(workflow, "name", workflow), what="workflow", limit=shared.limits.name
+            ),
             attributes=arguments.attributes(attributes, limit=shared.limits.name),
             since_ms=None if since is None else arguments.moment_ms(since, what="since"),
-            after=None
-            if after is None
-            else (arguments.moment_ms(after[0], what="after"), str(after[1])),
+            after=None if after is None else arguments.cursor(after, limit=shared.limits.name),
         )
         left = limit
         while left is None or left > 0:

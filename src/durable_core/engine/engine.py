@@ -73,7 +73,15 @@ class Engine(Client):
     ) -> None:
         if limits is not None and not isinstance(limits, Limits):
             raise DefinitionError(f"limits must be a Limits, not {type(limits).__name__}")
-        if migrate not in (None, True, False):
+        if codec is not None and (
+            isinstance(codec, type)
+            or not callable(getattr(codec, "encode", None))
+            or not callable(getattr(codec, "decode", None))
+        ):
+            raise DefinitionError(
+                f"codec must be a Codec, e.g. JsonCodec(), not {type(codec).__name__}"
+            )
+        if not (migrate is None or isinstance(migrate, bool)):
             raise DefinitionError("migrate must be True, False or None")
         if not isinstance(workflows, Iterable):
             raise DefinitionError(
