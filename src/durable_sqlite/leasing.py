@@ -18,14 +18,17 @@ from .steps import Query, Steps
 
 
 def renew(leases: Sequence[Lease], lease_ms: int, now_ms: int) -> Steps[RenewResult]:
-    """The verb ``renew``. A number above ``seen`` is a message that cannot be consumed yet."""
+    """The verb ``renew``. The counter tells cheaply that there is no mail; that there is some,
+    only the inbox: a new holder does not know the numbers of what others consumed."""
     lost, mail = set(), set()
     for lease in leases:
         rows = yield Query(queries.RENEW, (now_ms + lease_ms, lease.run_id, lease.epoch))
         if not rows:
             lost.add(lease.run_id)
         elif rows[0][0] > lease.seen:
-            mail.add(lease.run_id)
+            ((unseen,),) = yield Query(queries.HAS_UNSEEN, (lease.run_id, lease.seen))
+            if unseen:
+                mail.add(lease.run_id)
     return RenewResult(lost=frozenset(lost), mail=frozenset(mail), now_ms=now_ms)
 
 

@@ -178,6 +178,7 @@ ORDER BY seq
 CONSUME = "DELETE FROM durable_inbox WHERE run_id = ? AND seq = ?"
 COUNT_INBOX = "SELECT count(*) FROM durable_inbox WHERE run_id = ?"
 HAS_MESSAGE = "SELECT EXISTS (SELECT 1 FROM durable_inbox WHERE run_id = ? AND seq = ?)"
+HAS_UNSEEN = "SELECT EXISTS (SELECT 1 FROM durable_inbox WHERE run_id = ? AND seq > ?)"
 HAS_REOPENER = """
 SELECT EXISTS (SELECT 1 FROM durable_inbox WHERE run_id = ? AND seq > ? AND reopens = 1)
 """

@@ -84,7 +84,8 @@ def commit(commits: Sequence[Commit], now_ms: int) -> Steps[CommitResult]:
         row = yield from batch.lease(run_id)
         if row is not None and row.owner is not None and row.arrived > known:
             unseen = yield Query(queries.READ_INBOX, (run_id, known))
-            mail[run_id] = tuple(map(inbox_from_row, unseen))
+            if unseen:
+                mail[run_id] = tuple(map(inbox_from_row, unseen))
     return CommitResult(verdicts=tuple(verdicts), now_ms=now_ms, mail=mail)
 
 
@@ -223,7 +224,7 @@ class Batch:
         if one.finished:
             yield from self._finish(row, one)
         elif one.release is not None:
-            self._release(row, one)
+            yield from self._release(row, one)
         for child in one.children:
             yield from self.create(child)
         for message in one.messages:
@@ -241,15 +242,17 @@ class Batch:
         row.updated_at_ms = self._now
         row.progressed = True
 
-    def _release(self, row: LeaseRow, one: Commit) -> None:
-        """Give the run back; what nobody has seen yet must not be slept over. (Messages with a
-        number above ``seen`` cannot have been consumed, so the counter tells.)"""
+    def _release(self, row: LeaseRow, one: Commit) -> Steps[None]:
+        """Give the run back; what nobody has seen yet must not be slept over. The counter alone
+        does not tell: of what was consumed under earlier epochs, the holder has seen nothing."""
         assert one.release is not None
         row.owner, row.due_at_ms = None, one.release.due_at_ms
         row.pin = one.release.pin or ""
         row.moved = True
         if row.arrived > one.seen:
-            row.wake(self._now)
+            ((unseen,),) = yield Query(queries.HAS_UNSEEN, (one.run_id, one.seen))
+            if unseen:
+                row.wake(self._now)
 
     def _finish(self, row: LeaseRow, one: Commit) -> Steps[None]:
         """The lease row goes and an outcome stands, unless an unseen message opens it again."""

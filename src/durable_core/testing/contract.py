@@ -12,20 +12,17 @@ An adapter's test file holds one subclass that says how its store is made::
             finally:
                 await store.close()
 
-The tests are coroutines: run them with pytest-asyncio in mode ``auto``.
+The tests are coroutines: run them with pytest-asyncio in mode ``auto``. For failures that show
+the values they compare, register ``durable_core.testing.contract_leases``, ``_messages`` and
+``_runs`` with ``pytest.register_assert_rewrite`` in a ``conftest.py``.
 """
 
 from __future__ import annotations
 
-import pytest
-
-for _part in ("contract_kit", "contract_leases", "contract_messages", "contract_runs"):
-    pytest.register_assert_rewrite(f"{__package__}.{_part}")  # for failures that explain
-
-from .contract_kit import HandClock  # noqa: E402
-from .contract_leases import ClaimContract, CommitContract  # noqa: E402
-from .contract_messages import MessageContract  # noqa: E402
-from .contract_runs import RunContract  # noqa: E402
+from .contract_kit import HandClock
+from .contract_leases import ClaimContract, CommitContract
+from .contract_messages import MessageContract
+from .contract_runs import RunContract
 
 __all__ = ["HandClock", "StoreContract"]
 

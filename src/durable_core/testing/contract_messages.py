@@ -187,6 +187,18 @@ class MessageContract(StoreFixtures):
         dues = [runs[run_id].due_at_ms for run_id in "abcd"]
         assert dues == [START_MS + 5, START_MS + 5, None, START_MS + 1]
 
+    async def test_what_others_consumed_is_no_mail(self, store: Store) -> None:
+        """A new holder begins with an empty inbox, so with ``seen`` 0: that must not spin."""
+        await started(store)
+        await store.deliver([signal(), signal()])
+        await commit_all(store, [let_go(consumed=(1, 2), seen=2, due_at_ms=START_MS)])
+        assert (await claim_one(store)).inbox == ()
+        assert (await store.renew([lease(epoch=2)], lease_ms=LEASE_MS)).mail == frozenset()
+        assert await store.inbox([lease(epoch=2)]) == {}
+        assert (await store.commit([step(epoch=2)])).mail == {}
+        await commit_all(store, [let_go(epoch=2, after_seq=1)])
+        assert (await store.get(["r1"]))["r1"].due_at_ms is None
+
     async def test_a_message_of_the_same_batch_is_not_slept_over(self, store: Store) -> None:
         for run_id in "abc":
             await started(store, run_id)
