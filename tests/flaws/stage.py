@@ -8,8 +8,8 @@ stores of one stage are one database.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,10 @@ class Tap:
     def __init__(self, bell: Bell) -> None:
         self.applied: list[Commit] = []
         self.verdicts: list[CommitVerdict] = []
-        self.claims = 0
+        self.freezes_claims = True
         self._bell = bell
+        self._claiming = 0
+        self._unclaiming = asyncio.Event()
         self._wanted: Callable[[Commit], bool] | None = None
         self._frozen = asyncio.Event()
         self._thawed = asyncio.Event()
@@ -90,12 +92,23 @@ class Tap:
         if self._wanted is not None and any(self._wanted(commit) for commit in commits):
             self._wanted = None
             self._thawed.clear()
+            while self._claiming and self.freezes_claims:  # it could see the clock set forward
+                self._unclaiming.clear()
+                await self._unclaiming.wait()
             self._frozen.set()
         await self._thawed.wait()
 
-    async def thawed(self) -> None:
-        """Return when the store is not frozen."""
-        await self._thawed.wait()
+    @asynccontextmanager
+    async def claim(self) -> AsyncIterator[None]:
+        """Around a claim: not begun while the store is frozen."""
+        if self.freezes_claims:
+            await self._thawed.wait()
+        self._claiming += 1
+        try:
+            yield
+        finally:
+            self._claiming -= 1
+            self._unclaiming.set()
 
     def after(self, commits: Sequence[Commit], result: CommitResult) -> None:
         """The store has answered."""
@@ -116,9 +129,8 @@ class TappedMemory(MemoryStore):
         self.tap = Tap(bell)
 
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
-        await self.tap.thawed()
-        self.tap.claims += 1
-        return await super().claim(request)
+        async with self.tap.claim():
+            return await super().claim(request)
 
     async def commit(self, commits: Sequence[Commit]) -> CommitResult:
         await self.tap.before(commits)
@@ -135,9 +147,8 @@ class TappedSqlite(SqliteStore):
         self.tap = Tap(bell)
 
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
-        await self.tap.thawed()
-        self.tap.claims += 1
-        return await super().claim(request)
+        async with self.tap.claim():
+            return await super().claim(request)
 
     async def commit(self, commits: Sequence[Commit]) -> CommitResult:
         await self.tap.before(commits)

@@ -127,7 +127,7 @@ async def test_flaw_21_durations_names_and_inputs_can_be_computed_once(stage: St
         async with engine.worker():
             run = await engine.start(workflow, {"days": 3}, id="r")
             await stage.until(run, "suspended")
-        stage.clock.forward(days=3)
+        stage.clock.forward(days=3, seconds=1)
         async with engine.worker():
             await stage.until_recorded(run, "signal_awaited")
         await run.signal("go-3")

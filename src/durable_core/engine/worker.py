@@ -14,6 +14,7 @@ elsewhere; runs are advanced by their runners. Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
@@ -94,6 +95,9 @@ class Worker:
         self.store = store
         self._registry = registry
         self._programs = programs
+        self._kinds = tuple(
+            Kind(workflow=d.name, version=d.version, fingerprint=d.fingerprint) for d in registry
+        )
         self._limits = limits
         self._observers = observers
         self._queues = queues
@@ -103,6 +107,7 @@ class Worker:
         self._listener = listener
         self._held: dict[str, Runner] = {}
         self._suspects: set[str] = set()
+        self._told: set[str] = set()  # held runs that may have got mail
         self._wake = asyncio.Event()
         self._empty = asyncio.Event()
         self._hungry = False  # the last claim may have left something due behind
@@ -227,6 +232,7 @@ class Worker:
     def mail(self, run_ids: Iterable[str]) -> None:
         """Messages were delivered to these runs: look, for those held here."""
         self._mail_wanted.update((run_id, None) for run_id in run_ids if run_id in self._held)
+        self._told.update(self._mail_wanted)
         if self._mail_wanted and self._mail_task is None:
             self._mail_task = asyncio.get_running_loop().create_task(self._fetch_mail())
 
@@ -294,10 +300,8 @@ class Worker:
             )
 
     async def _sleep(self, seconds: float) -> None:
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), seconds)
-        except TimeoutError:
-            return
 
     async def _claim(self) -> int | None:
         """Claim once; when to ask again (store ms), None if only when told to."""
@@ -312,7 +316,7 @@ class Worker:
                 lease_ms=self._lease_ms,
                 limit=limit,
                 queues=self._queues,
-                kinds=self._kinds(),
+                kinds=self._kinds,
                 suspect_deaths=max(1, self._limits.worker_deaths - 2),
                 suspects=0 if self._suspects else 1,
             )
@@ -320,21 +324,13 @@ class Worker:
         self.clock.set(batch.now_ms)
         for claimed in batch.runs:
             await self._adopt(claimed)
-        self._full = len(batch.runs) == limit
-        if not self._full:
-            self._hungry = False
+        self._full = self._hungry = len(batch.runs) == limit
         return batch.next_due_ms
 
     @property
     def _room(self) -> int:
         """How many runs more: each needs a slot, now or after its commit."""
         return self._concurrency - max(len(self._held), self.slots.wanted)
-
-    def _kinds(self) -> tuple[Kind, ...]:
-        return tuple(
-            Kind(workflow=d.name, version=d.version, fingerprint=d.fingerprint)
-            for d in self._registry
-        )
 
     def _slot_freed(self) -> None:
         if self._hungry:
@@ -439,7 +435,9 @@ class Worker:
 
     def committed(self, runner: Runner, transition: Transition) -> None:
         """A transition is durable: wake whom it concerns."""
-        if transition.children or (transition.release and transition.resume_at_ms is not None):
+        # Mail that came while the run was being given up left it due (rule 3 of the protocol).
+        due = transition.resume_at_ms is not None or runner.run_id in self._told
+        if transition.children or (transition.release and due):
             self._local.runs_are_due()
         for message in transition.messages:
             self._local.delivered(message.run_id)
@@ -469,6 +467,7 @@ class Worker:
         if self._held.get(runner.run_id) is runner:
             del self._held[runner.run_id]
             self._suspects.discard(runner.run_id)
+            self._told.discard(runner.run_id)
         self._keeper.let_go(runner.run_id, runner)
         if self.draining:
             self._local.runs_are_due()
@@ -494,9 +493,8 @@ class Worker:
 async def _ended(tasks: Iterable[asyncio.Task[None] | None], patience_s: float) -> None:
     """Wait for the end of these, then cancel those that hang."""
     going = [task for task in tasks if task is not None]
-    if not going:
-        return
-    await asyncio.wait(going, timeout=max(0.0, patience_s))
-    for task in going:
-        task.cancel()
-    await asyncio.gather(*going, return_exceptions=True)
+    if going:
+        await asyncio.wait(going, timeout=max(0.0, patience_s))
+        for task in going:
+            task.cancel()
+        await asyncio.gather(*going, return_exceptions=True)
