@@ -70,7 +70,7 @@ async def verdicts(
     committer = Committer(
         store,
         StoreClock(),
-        entropy=lambda n: bytes(n),
+        entropy=bytes,
         patience_s=patience_s,
         on_mail=lambda mail: None,
     )

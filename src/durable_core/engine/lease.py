@@ -1,31 +1,39 @@
-"""Lease: keeping the runs a worker holds, from a thread of its own.
+"""Lease: keeping held runs ours, beside whatever the event loop is doing.
 
-Renewal must not share the fate of the event loop that handlers may block, so a thread with an
-event loop of its own renews through a twin of the store. Rules:
+A handler that blocks the event loop must not cost its worker the runs it holds, so leases are
+renewed from a thread with its own event loop and its own ``store.twin()``. Rules:
 
-1. A lease is renewed when a third of it has passed, all that are due in one call.
-2. While the main loop has not moved for ``stall_limit_s``, nothing is renewed: a process that
-   hangs for good gives its runs up.
-3. What the store says (leases lost, mail waiting) is handed to the main loop; nothing is
-   decided here.
-4. While nothing is held, the thread sleeps without a time.
+1. A lease is renewed when a third of it has passed; a run that ends before costs nothing.
+2. A main loop that has not answered for ``stall_limit_s`` is taken for dead: nothing is renewed
+   until it answers, so that other workers can take over what it holds.
+3. A lease that could not be renewed until it ended counts as lost.
+4. Nothing is decided here: what the store says is handed to the main loop.
+5. Nothing runs periodically while nothing is held.
+
+A simulated process has no threads: ``in_thread`` False renews on the main loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
+
+import attrs
 
 from ..errors import DurableError
 from ..store import Lease, RenewResult, Store
 
 log = logging.getLogger("durable.lease")
 
-CHUNK = 1_000
+CHUNK = 500
 """Leases renewed in one store call, at most."""
+END_S = 5.0
+"""How long to wait for the thread's end, if a call to the store hangs."""
 
 
 class Holder(Protocol):
@@ -37,8 +45,53 @@ class Holder(Protocol):
         ...
 
 
+@attrs.define(slots=True, eq=False)
+class _Held:
+    holder: Holder
+    ends_at: float  # monotonic seconds
+    told: bool = False
+
+
+class _Leases:
+    """What is held, and until when; used from two threads."""
+
+    def __init__(self, lease_s: float) -> None:
+        self.lease_s = lease_s
+        self._lock = threading.Lock()
+        self._held: dict[str, _Held] = {}
+
+    def put(self, run_id: str, holder: Holder, now: float) -> None:
+        with self._lock:
+            self._held[run_id] = _Held(holder, now + self.lease_s)
+
+    def drop(self, run_id: str, holder: Holder) -> None:
+        with self._lock:
+            if run_id in self._held and self._held[run_id].holder is holder:
+                del self._held[run_id]
+
+    def next_at(self) -> float | None:
+        """When the next renewal is due; None: nothing is held."""
+        with self._lock:
+            ends_at = min((held.ends_at for held in self._held.values()), default=None)
+        return None if ends_at is None else ends_at - self.lease_s * 2 / 3
+
+    def due(self, now: float) -> list[_Held]:
+        """Those that a third has passed of, or soon will have: they go together."""
+        until = now + self.lease_s * 2 / 3 + self.lease_s / 20
+        with self._lock:
+            return [held for held in self._held.values() if held.ends_at <= until]
+
+    def over(self, now: float) -> list[Holder]:
+        """Those that have ended unrenewed; each is told once."""
+        with self._lock:
+            found = [held for held in self._held.values() if held.ends_at <= now and not held.told]
+        for held in found:
+            held.told = True
+        return [held.holder for held in found]
+
+
 class LeaseKeeper:
-    """Renews leases until it is stopped."""
+    """Renews leases from ``start`` to ``stop``; its methods are called on the main loop."""
 
     def __init__(
         self,
@@ -47,156 +100,182 @@ class LeaseKeeper:
         lease_ms: int,
         stall_limit_s: float,
         on_result: Callable[[RenewResult], None],
+        on_expired: Callable[[Iterable[Holder]], None],
         in_thread: bool = True,
     ) -> None:
-        self._in_thread = in_thread
-        self._task: asyncio.Task[None] | None = None
+        """``on_result`` and ``on_expired`` are called on the main loop."""
         self._store = store
+        self._leases = _Leases(lease_ms / 1000)
         self._lease_ms = lease_ms
         self._stall_limit_s = stall_limit_s
         self._on_result = on_result
-        self._held: dict[str, tuple[Holder, float]] = {}  # with the time of the last renewal
-        self._lock = threading.Lock()
-        self._main: asyncio.AbstractEventLoop | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._wake: asyncio.Event | None = None
-        self._ready = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._stopping = False
-        self._main_moved_at = 0.0
-
-    # --- called from the main loop -------------------------------------------------------------
-
-    def start(self) -> None:
-        """Begin; the thread opens its store when there is something to renew."""
+        self._on_expired = on_expired
+        self._in_thread = in_thread
         self._main = asyncio.get_running_loop()
-        self._main_moved_at = self._main.time()
-        if not self._in_thread:
-            self._task = self._main.create_task(self._renew_until_stopped())
-            return
-        self._thread = threading.Thread(target=self._run, name="durable-lease", daemon=True)
-        self._thread.start()
-        self._ready.wait()
+        self._task: asyncio.Task[None] | None = None
+        self._thread: threading.Thread | None = None
+        self._ended: asyncio.Future[None] = self._main.create_future()
+        self._awake = threading.Event()
+        self._asleep = False  # until it is woken; else the thread looks again within a third
+        self._stopping = False
+        self._asked_at: float | None = None
+        self._stalled = False
+        self._complained_at: float | None = None
 
     def hold(self, run_id: str, holder: Holder) -> None:
         """Keep this lease, which has just been claimed."""
-        assert self._main is not None
-        with self._lock:
-            first = not self._held
-            self._held[run_id] = (holder, self._main.time())
-        if first:
-            self._poke()
+        self._leases.put(run_id, holder, self._now())
+        if not self._in_thread:
+            if self._task is None:
+                self._task = self._main.create_task(self._renew_on_main_loop())
+        elif self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="durable-lease", daemon=True)
+            self._thread.start()
+        elif self._asleep:
+            self._awake.set()
 
     def let_go(self, run_id: str, holder: Holder) -> None:
         """Keep it no longer."""
-        with self._lock:
-            if run_id in self._held and self._held[run_id][0] is holder:
-                del self._held[run_id]
+        self._leases.drop(run_id, holder)
 
     async def stop(self) -> None:
-        """End the thread and wait for it."""
+        """End, and wait for it; what is still held is left to expire."""
         self._stopping = True
-        self._poke()
-        if self._task is not None:
-            await self._task
-            self._task = None
-        if self._thread is None:
-            return
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         thread, self._thread = self._thread, None
-        await asyncio.get_running_loop().run_in_executor(None, thread.join)
+        if thread is not None:
+            self._awake.set()
+            done, _ = await asyncio.wait({self._ended}, timeout=END_S)
+            if done:
+                thread.join()
+            else:
+                log.warning("the thread that renews leases hangs in the store; it is left alone")
 
-    def _poke(self) -> None:
-        if self._loop is not None and self._wake is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake.set)
+    # --- renewing ------------------------------------------------------------------------------
+
+    def _now(self) -> float:
+        return time.monotonic() if self._in_thread else self._main.time()
+
+    async def _renew(self, store: Store) -> None:
+        """Renew what is due, in chunks; say what has ended."""
+        try:
+            due = self._leases.due(self._now())
+            for start in range(0, len(due), CHUNK):
+                part = due[start : start + CHUNK]
+                leases = [held.holder.lease for held in part]
+                asked_at = self._now()
+                result = await store.renew(leases, lease_ms=self._lease_ms)
+                for held, lease in zip(part, leases, strict=True):
+                    if lease.run_id not in result.lost:
+                        held.ends_at = asked_at + self._leases.lease_s
+                        held.told = False
+                self._tell(self._on_result, result)
+            self._complained_at = None
+        except DurableError as error:
+            self._complain(error)
+
+    def _report_ended(self) -> None:
+        over = self._leases.over(self._now())
+        if over:
+            self._tell(self._on_expired, over)
+
+    def _complain(self, error: Exception) -> None:
+        """Say it once in a lease."""
+        now = self._now()
+        if self._complained_at is None or now - self._complained_at > self._leases.lease_s:
+            self._complained_at = now
+            log.warning("leases could not be renewed, and it is tried again: %s", error)
+
+    def _pause_s(self) -> float:
+        """Until the next renewal is due, and a little at least."""
+        next_at = self._leases.next_at()
+        least_s = self._leases.lease_s / 10
+        return least_s if next_at is None else max(next_at - self._now(), least_s)
+
+    async def _renew_on_main_loop(self) -> None:
+        while self._leases.next_at() is not None:
+            await asyncio.sleep(self._pause_s())
+            await self._renew(self._store)
+            self._report_ended()
+        self._task = None
 
     # --- in the thread -------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        asyncio.run(self._renew_until_stopped())
-
-    async def _renew_until_stopped(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._wake = asyncio.Event()
-        self._ready.set()
-        store: Store | None = None
+    def _work(self) -> None:
         try:
             while not self._stopping:
-                if not await self._pause():
+                self._sleep()
+                next_at = self._leases.next_at()
+                if self._stopping or next_at is None or next_at > self._now():
                     continue
                 try:
-                    if not self._in_thread:
-                        await self._renew(self._store)
-                        continue
-                    if store is None:
-                        store = self._store.twin()
-                        await store.open(migrate=False)
-                    await self._renew(store)
-                except DurableError as error:
-                    log.warning("leases could not be renewed, trying again: %s", error)
-                    await asyncio.sleep(self._lease_ms / 10_000)
+                    asyncio.run(self._renew_until_idle())
                 except Exception as error:
-                    log.error("lease renewal failed: %s", type(error).__name__, exc_info=error)
-                    await asyncio.sleep(self._lease_ms / 10_000)
+                    self._complain(error)
+                    self._report_ended()
+                    self._awake.wait(self._leases.lease_s / 10)
         finally:
-            if store is not None:
+            self._tell(self._set_ended)
+
+    def _set_ended(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def _sleep(self) -> None:
+        """Until the first renewal is due; only then is a connection opened. A lease taken while
+        this sleeps is due a third later, so a sleep that is no longer needs no waking."""
+        next_at = self._leases.next_at()
+        if next_at is not None:
+            self._awake.wait(max(0.0, next_at - self._now()))
+            return
+        if self._awake.wait(self._leases.lease_s / 3):
+            return
+        self._asleep = True
+        if self._leases.next_at() is None:
+            self._awake.wait()
+        self._asleep = False
+        if not self._stopping:
+            self._awake.clear()
+
+    async def _renew_until_idle(self) -> None:
+        store = self._store.twin()
+        await store.open(migrate=False)
+        try:
+            while not self._stopping and self._leases.next_at() is not None:
+                if self._main_loop_answers():
+                    await self._renew(store)
+                self._report_ended()
+                # Blocks this thread's loop, on which nothing else runs.
+                self._awake.wait(self._pause_s())
+        finally:
+            with contextlib.suppress(DurableError):
                 await store.close()
 
-    async def _pause(self) -> bool:
-        """Sleep until something is due for renewal; False when woken before."""
-        assert self._wake is not None
-        self._wake.clear()
-        with self._lock:
-            oldest = min((at for _, at in self._held.values()), default=None)
-        if self._stopping:
-            return False
-        if oldest is None:
-            await self._wake.wait()
-            return False
-        pause_s = oldest + self._lease_ms / 3_000 - self._now()
-        if pause_s <= 0:
+    def _main_loop_answers(self) -> bool:
+        now = self._now()
+        if self._asked_at is None:
+            self._asked_at = now
+            self._tell(self._answer)
+        stalled_s = now - self._asked_at
+        if stalled_s <= self._stall_limit_s:
+            self._stalled = False
             return True
-        try:
-            await asyncio.wait_for(self._wake.wait(), pause_s)
-        except TimeoutError:
-            return True
+        if not self._stalled:
+            self._stalled = True
+            log.warning(
+                "the event loop has not moved for %.1f s (Limits.loop_stall_limit): the leases "
+                "of its runs are left to expire",
+                stalled_s,
+            )
         return False
 
-    def _now(self) -> float:
-        assert self._main is not None
-        return self._main.time()
+    def _answer(self) -> None:
+        """Called on the main loop: it is alive."""
+        self._asked_at = None
 
-    async def _renew(self, store: Store) -> None:
-        assert self._main is not None
-        self._main.call_soon_threadsafe(self._moved)
-        if self._now() - self._main_moved_at > self._stall_limit_s:
-            log.warning(
-                "the event loop has been blocked for over %.0f s; its leases are left to expire",
-                self._stall_limit_s,
-            )
-            await asyncio.sleep(self._lease_ms / 10_000)
-            return
-        now = self._now()
-        with self._lock:
-            due = [
-                (run_id, holder)
-                for run_id, (holder, at) in self._held.items()
-                if now - at >= self._lease_ms / 4_000
-            ]
-        for start in range(0, len(due), CHUNK):
-            part = due[start : start + CHUNK]
-            result = await store.renew(
-                [holder.lease for _, holder in part], lease_ms=self._lease_ms
-            )
-            self._renewed(part, now)
-            if result.lost or result.mail:
-                self._main.call_soon_threadsafe(self._on_result, result)
-
-    def _renewed(self, part: Iterable[tuple[str, Holder]], now: float) -> None:
-        with self._lock:
-            for run_id, holder in part:
-                if run_id in self._held and self._held[run_id][0] is holder:
-                    self._held[run_id] = (holder, now)
-
-    def _moved(self) -> None:
-        """Runs in the main loop: it is alive."""
-        self._main_moved_at = self._now()
+    def _tell(self, function: Callable[..., None], *args: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the main loop is closed already
+            self._main.call_soon_threadsafe(function, *args)

@@ -44,7 +44,7 @@ from ..workflow.registry import Registry
 from .attempts import Call, Surroundings
 from .clock import Backoff, Host, StoreClock
 from .committer import Answer, Committer
-from .lease import LeaseKeeper
+from .lease import Holder, LeaseKeeper
 from .listener import Listener
 from .local import Local
 from .mapping import commit_of, journal_of, newest, run_context
@@ -113,6 +113,7 @@ class Worker:
         self._hungry = False  # the last claim may have left something due behind
         self._full = False  # it surely has
         self._complained_at: float | None = None
+        self._hurried = False  # whoever drains it was cancelled: no more grace
         self._concurrency = concurrency
         self._mail_wanted: dict[str, None] = {}
         self._claiming: asyncio.Task[None] | None = None
@@ -142,6 +143,7 @@ class Worker:
             lease_ms=self._lease_ms,
             stall_limit_s=limits.loop_stall_limit.total_seconds(),
             on_result=self._renewed,
+            on_expired=self._expired,
             in_thread=host.renew_in_thread,
         )
 
@@ -150,7 +152,6 @@ class Worker:
     async def start(self) -> None:
         """Begin to claim."""
         self.clock.set(await self.store.now_ms())
-        self._keeper.start()
         self._claiming = asyncio.get_running_loop().create_task(self._claim_runs())
         self._local.join(self)
         self._listener.add(self._heard)
@@ -173,7 +174,8 @@ class Worker:
                 if draining.cancelled():
                     raise
                 cancelled = error
-                self._empty.set()  # no more grace
+                self._hurried = True
+                self._empty.set()
         draining.result()
         if cancelled is not None:
             raise cancelled
@@ -195,7 +197,8 @@ class Worker:
         await _ended([self._claiming], self._grace_s + STORE_GRACE_S)
         for runner in list(self._held.values()):
             runner.drain()
-        await self._until_empty(grace_ends_at - loop.time())
+        if not self._hurried:
+            await self._until_empty(grace_ends_at - loop.time())
         for runner in list(self._held.values()):
             runner.drain(now=True)
         await self._until_empty(cancel_grace_s + STORE_GRACE_S)
@@ -256,7 +259,14 @@ class Worker:
             if runner is not None:
                 runner.mail(records)
 
+    def _expired(self, holders: Iterable[Holder]) -> None:
+        for holder in holders:
+            runner = self._held.get(holder.lease.run_id)
+            if runner is holder:
+                runner.lose("it could not be renewed in time")
+
     def _renewed(self, result: RenewResult) -> None:
+        self.clock.set(result.now_ms)
         for run_id in result.lost:
             runner = self._held.get(run_id)
             if runner is not None:
