@@ -11,25 +11,23 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from durable_core.codec import JsonCodec
+from durable_core import Engine, Host, JsonCodec
 from durable_core.codec.records import entry_from_record
-from durable_core.engine.clock import Host, StoreClock
-from durable_core.engine.observer import Observers
-from durable_core.engine.worker import Worker
+from durable_core.errors import StoreUnavailableError
 from durable_core.kernel.invariants import check_journal
 from durable_core.kernel.journal import Entry
-from durable_core.kernel.limits import Limits
 from durable_core.store import Message, NewRun, RunRecord, Store
 from durable_core.testing.memory import MemoryStore
 from durable_core.testing.virtual_time import InlineExecutor, VirtualLoop, VirtualTime
-from durable_core.workflow import Definition, Lowering, Registry, input_digest
+from durable_core.workflow import Definition, Registry, input_digest
 from durable_sqlite import SqliteStore
 
 VERBS = ("claim", "commit", "renew", "inbox", "create", "deliver", "journal")
@@ -79,7 +77,7 @@ class _DyingStore:
         async def call(*args: Any, **kwargs: Any) -> Any:
             machine = self._machine
             if machine.dead:
-                await asyncio.get_running_loop().create_future()
+                await machine.never()
             point = machine.next_crash
             here = point is not None and point.number == machine.calls
             machine.calls += 1
@@ -95,7 +93,7 @@ class _DyingStore:
     async def _end(self) -> None:
         self._machine.dead = True
         self._die()
-        await asyncio.get_running_loop().create_future()
+        await self._machine.never()
 
 
 class Machine:
@@ -113,6 +111,7 @@ class Machine:
         self.time = VirtualTime()
         self._memory = MemoryStore(clock=self.time.now_ms)
         self._path = path
+        self.workflows = workflows
         self.registry = Registry(workflows)
         self.codec = JsonCodec()
         self.crashes = sorted(crashes, key=lambda point: (point.number, point.after))
@@ -121,13 +120,23 @@ class Machine:
         self.lifetimes = 0
         self.started: Counter[tuple[str, str, str]] = Counter()
         self._random = random.Random(seed)
-        self._graveyard: list[tuple[VirtualLoop, Store]] = []
+        self._graveyard: list[tuple[VirtualLoop, asyncio.Task[None]]] = []
+        self._limbo: list[asyncio.Future[None]] = []
+        self._burying = False
 
     def make_store(self) -> Store:
         """The store of one process."""
         if self._path is None:
             return self._memory.twin()
         return SqliteStore(self._path, synchronous="OFF", clock=self.time.now_ms)
+
+    async def never(self) -> None:
+        """What a dead process waits for; when it is buried, its store is gone."""
+        if not self._burying:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._limbo.append(future)
+            await future
+        raise StoreUnavailableError("this process is dead")
 
     @property
     def next_crash(self) -> CrashPoint | None:
@@ -188,62 +197,46 @@ class Machine:
         self.dead = False
         self.time.outside = 0  # what the dead had under way is over
         loop = self.time.loop()
-        real = self.make_store()
-        store = _DyingStore(real, loop.stop, self)
+        store = _DyingStore(self.make_store(), loop.stop, self)
         main = loop.create_task(self._work(store, run_id))
         main.add_done_callback(lambda _: None if self.dead else loop.stop())
         asyncio.set_event_loop(loop)
         loop.run_forever()
         if self.dead:
-            self._graveyard.append((loop, real))
+            self._graveyard.append((loop, main))
             return False
         main.result()
         loop.close()
         return True
 
     async def _work(self, store: Any, run_id: str) -> None:
-        await store.open()
-        ended = asyncio.Event()
-        lowering = Lowering(codec=self.codec, registry=self.registry)
-        worker = Worker(
-            store=store,
-            registry=self.registry,
-            programs={(d.name, d.version): d.program(lowering) for d in self.registry},
-            codec=self.codec,
-            limits=Limits(),
-            host=Host(
-                entropy=self._random.randbytes,
-                executor=lambda count: InlineExecutor(),
-                renew_in_thread=False,
-            ),
-            clock=StoreClock(),
-            observers=Observers(),
-            deps=self,
-            name=f"worker-{self.lifetimes}",
-            concurrency=10,
-            queues=("default",),
-            lease=LEASE,
-            grace=timedelta(seconds=10),
-            on_ended=lambda ended_id: ended.set() if ended_id == run_id else None,
+        host = Host(
+            entropy=self._random.randbytes,
+            executor=lambda count: InlineExecutor(),
+            renew_in_thread=False,
         )
-        await worker.start()
-        record = (await store.get([run_id]))[run_id]
-        if record.finished_at_ms is None:
-            async with asyncio.timeout(100 * 86_400):
-                await ended.wait()
-        await worker.drain()
-        await store.close()
+        engine = Engine(store, self.workflows, lifespan=self._lifespan, host=host)
+        async with engine, engine.worker(concurrency=10, lease=LEASE, name=self._name):
+            await engine.run(run_id).wait(timeout=100 * 86_400)
+
+    @property
+    def _name(self) -> str:
+        return f"worker-{self.lifetimes}"
+
+    @asynccontextmanager
+    async def _lifespan(self) -> AsyncIterator[Machine]:
+        yield self
 
     def _in_loop(self, call: Callable[[Store], Awaitable[Any]]) -> Any:
         async def main() -> Any:
             store = self.make_store()
-            self.time.outside += 1
+            self.time.outside = 1
             try:
                 await store.open()
                 answer = await call(store)
                 await store.close()
             finally:
-                self.time.outside -= 1
+                self.time.outside = 0
             return answer
 
         loop = self.time.loop()
@@ -253,21 +246,23 @@ class Machine:
             loop.close()
 
     def _bury(self) -> None:
-        """Only tidies up memory: a dead process's calls to the store never return."""
-        self.dead = True
-        for loop, store in self._graveyard:
+        """Only tidies up memory: let the dead come to an end without a store."""
+        self.dead = self._burying = True
+        self.time.lenient = self._path is not None
+        for loop, main in self._graveyard:
             asyncio.set_event_loop(loop)
-            for _ in range(100):
-                tasks = asyncio.all_tasks(loop)
-                if not tasks:
-                    break
-                for task in tasks:
-                    task.cancel()
-                loop.call_soon(loop.stop)
-                loop.run_forever()
-            self.time.outside = 1
-            loop.run_until_complete(store.close())
             self.time.outside = 0
+            for future in self._limbo:
+                if future.get_loop() is loop and not future.done():
+                    future.set_exception(StoreUnavailableError("this process is dead"))
+            main.cancel()
+            loop.run_until_complete(asyncio.wait([main]))
+            main.cancelled() or main.exception()
+            while left := asyncio.all_tasks(loop):
+                for task in left:
+                    task.cancel()
+                loop.run_until_complete(asyncio.wait(left))
             loop.close()
         self._graveyard.clear()
+        self._burying = self.time.lenient = False
         asyncio.set_event_loop(None)
