@@ -9,6 +9,7 @@ import pytest
 from tests.acceptance.hostile import (
     HUGE,
     INFINITE,
+    LONG_INT,
     NAIVE,
     NAN,
     NO_COUNTS,
@@ -105,14 +106,14 @@ CASES: list[Case] = [
     ("child", "compensator", lambda v: W("w").child("c", "other", compensate=v), UNDOS),
     ("returns", "function", lambda v: W("w").returns(v), PURE),
     ("Retry", "max_attempts", lambda v: Retry(max_attempts=v), [None, *NO_COUNTS]),
-    ("Retry", "initial", lambda v: Retry(initial=v), [None, *NO_DURATIONS]),
+    ("Retry", "Retry.initial", lambda v: Retry(initial=v), [None, *NO_DURATIONS]),
     ("Retry", "max_delay", lambda v: Retry(max_delay=v), [None, *NO_DURATIONS]),
     ("Retry", "factor", lambda v: Retry(factor=v), [None, 0, 0.5, NAN, INFINITE, "2", True, []]),
     ("Retry", "jitter", lambda v: Retry(jitter=v), [None, -0.1, 1.1, NAN, INFINITE, "0", True, []]),
     ("Retry", "on", lambda v: Retry(on=v), [None, 5, "x", (5,), ["x"], (ValueError, 5), int]),
     ("Retry", "give_up_on", lambda v: Retry(give_up_on=v), [None, 5, "x", (5,), int, f]),
     ("Retry", "backoff", lambda v: Retry(backoff=v), WORDS),
-    ("Retry.linear", "initial", lambda v: Retry.linear(step=v), [None, *NO_DURATIONS]),
+    ("Retry.linear", "Retry.initial", lambda v: Retry.linear(step=v), [None, *NO_DURATIONS]),
     ("Limits", "result", lambda v: Limits(result=v), [None, *NO_COUNTS]),
     ("Limits", "cancel_grace", lambda v: Limits(cancel_grace=v), [None, *NO_DURATIONS]),
 ]  # fmt: skip
@@ -160,8 +161,10 @@ def test_a_bad_argument_is_refused_by_name(
 def test_what_cannot_be_printed_is_refused_too(
     argument: str, build: Callable[[Any], Any], values: list[Any]
 ) -> None:
-    if argument not in ("initial", "input") or not build(5):
-        assert refusals(argument, build, list(UNPRINTABLE)) == []
+    if argument in ("initial", "input"):
+        return  # any value will do there, until it is to be stored
+    keys = argument in ("name of the entry", "route key")  # which are hashable
+    assert refusals(argument, build, [v for v in UNPRINTABLE if not keys or v is LONG_INT]) == []
 
 
 def test_a_refused_call_leaves_the_workflow_as_it_was() -> None:

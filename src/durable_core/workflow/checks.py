@@ -14,6 +14,7 @@ import attrs
 
 from ..errors import DefinitionError
 from ..kernel.policy import DEFAULT_RETRY, DEFAULT_UNDO_RETRY, Duration, Retry, duration_ms
+from ..kernel.shown import shown
 from .callables import Function, check_handler, check_pure
 from .names import check_key, check_label, check_name
 from .nodes import Branch, Undo, UndoWork, Work
@@ -37,7 +38,7 @@ class Spot:
     @classmethod
     def of(cls, workflow: str, step: object, taken: frozenset[str]) -> Spot:
         """The place of a new step. Its name must be good, and free in this workflow."""
-        spot = cls(f"workflow {workflow!r}, step {_shown(step)}")
+        spot = cls(f"workflow {workflow!r}, step {shown(step)}")
         check_name(step, what="the name of the step", where=spot.where)
         spot.free(step, taken, what="the name of the step")
         return spot
@@ -178,7 +179,7 @@ class Spot:
     def count(self, count: object, *, what: str, minimum: int = 1) -> int:
         """A whole number of at least ``minimum``."""
         if isinstance(count, bool) or not isinstance(count, int) or count < minimum:
-            raise self.refuse(f"{what} must be an int of {minimum} or more, not {count!r}")
+            raise self.refuse(f"{what} must be an int of {minimum} or more, not {shown(count)}")
         return count
 
     def optional_count(self, count: object, *, what: str, minimum: int = 1) -> int | None:
@@ -188,15 +189,15 @@ class Spot:
     def flag(self, flag: object, *, what: str) -> bool:
         """True or False, and nothing that merely looks like it."""
         if not isinstance(flag, bool):
-            raise self.refuse(f"{what} must be True or False, not {flag!r}")
+            raise self.refuse(f"{what} must be True or False, not {shown(flag)}")
         return flag
 
     def choice(self, chosen: object, choices: Sequence[str], *, what: str) -> str:
         """One of a few words."""
-        if chosen not in choices:
+        if not isinstance(chosen, str) or chosen not in choices:
             allowed = " or ".join(repr(choice) for choice in choices)
-            raise self.refuse(f"{what} must be {allowed}, not {chosen!r}")
-        return str(chosen)
+            raise self.refuse(f"{what} must be {allowed}, not {shown(chosen)}")
+        return chosen
 
     def workflow(self, workflow: object) -> Any:
         """A child workflow: a definition, or a name."""
@@ -218,15 +219,9 @@ class Spot:
 
 def check_workflow(name: object, version: object) -> None:
     """A workflow's own name and version."""
-    where = f"workflow {_shown(name)}"
+    where = f"workflow {shown(name)}"
     check_name(name, what="the name of the workflow", where=where)
     check_label(version, what="version", where=where)
-
-
-def _shown(name: object) -> str:
-    """A name in a message, however wrong it is."""
-    text = repr(name)
-    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _function(function: Any) -> Function:

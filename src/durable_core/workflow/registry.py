@@ -16,6 +16,7 @@ from ..codec.payload import Codec
 from ..errors import DefinitionError, WorkflowNotRegisteredError
 from ..kernel.ids import UnitKey, derived_id
 from ..kernel.program import ProgramFactory
+from ..kernel.shown import shown
 from ..kernel.value import Payload
 
 
@@ -159,7 +160,7 @@ class Registry:
     def _add(self, definition: Definition) -> None:
         if not is_definition(definition):
             raise DefinitionError(
-                f"{definition!r} is not a workflow; list Workflow objects (or functions made "
+                f"{shown(definition)} is not a workflow; list Workflow objects (or functions made "
                 f"workflows by @workflow), not {type(definition).__name__}"
             )
         versions = self._versions.setdefault(definition.name, {})
