@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from tests.torment.checker import busy_with, check_rollback, check_unit, units_of
 
 from durable_core import Failure, JournalEntry
 from durable_core.kernel.ids import UnitKey
-from tests.torment.checker import busy_with, check_rollback, check_unit, units_of
 
 KILLED, ALIVE = 11, 22
 
