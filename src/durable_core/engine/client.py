@@ -6,61 +6,45 @@ this process did is told to its own workers at once.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Literal, TypeVar, overload
 
 import attrs
 
 from ..codec.payload import ANY
-from ..codec.records import entry_to_record, facts_to_text, failure_from_text
+from ..codec.records import entry_to_record, facts_to_text
 from ..errors import (
     DuplicateRunError,
     DurableError,
     LimitExceededError,
     RunFinishedError,
-    RunNotFoundError,
     StaleResumeError,
 )
-from ..kernel import explain as explaining
 from ..kernel.event import MessageKind
-from ..kernel.explain import Explanation
-from ..kernel.journal import Journal
 from ..kernel.policy import Duration
 from ..kernel.run import RunStatus
 from ..kernel.value import Payload
-from ..store import DeliverVerdict, EntryRecord, Message, NewRun, RunFilter, RunRecord
+from ..store import DeliverVerdict, Message, NewRun, RunRecord
 from ..workflow.definition import Workflow
 from . import arguments
 from .clock import time_ordered_id
 from .forking import inherited
-from .info import JournalEntry, Reader, RunInfo, run_cancelled, run_failed, waits_of
-from .mapping import journal_of
+from .info import waits_of
 from .observer import RunStarted
-from .run import Run, Timeout
-from .shared import Shared
+from .reading import Reading, not_found
+from .run import Run
 from .starting import Start, check_joined, definition_of, new_run, start_of
-from .waiting import Ends
 
 InputT = TypeVar("InputT")
 ResultT = TypeVar("ResultT")
 
-JOURNAL_PAGE = 1_000
-LIST_PAGE = 100
 SPARE_INBOX = 1_000
 """How many messages of operators fit into an inbox that is full of signals."""
 
 
-class Client:
+class Client(Reading):
     """The verbs on runs."""
-
-    _shared: Shared
-    _ends: Ends
-    _reader: Reader
-
-    def _check(self) -> Shared:
-        """What is shared, if the engine may be used here and now."""
-        raise NotImplementedError
 
     # --- starting ------------------------------------------------------------------------------
 
@@ -352,7 +336,7 @@ class Client:
 
     def _refuse_unless(self, verdict: DeliverVerdict, run_id: str, refused: str) -> None:
         if verdict is DeliverVerdict.UNKNOWN:
-            raise _not_found(run_id)
+            raise not_found(run_id)
         if verdict is DeliverVerdict.FINISHED:
             raise _finished(run_id, refused)
         if verdict is DeliverVerdict.FULL:
@@ -392,130 +376,6 @@ class Client:
         shared.local.runs_are_due()
         return Run(fork_id, self)
 
-    # --- reading -------------------------------------------------------------------------------
-
-    async def get(self, run_id: str) -> RunInfo:
-        """The run as it stands. Raises ``RunNotFoundError``."""
-        self._check()
-        record = await self._record(self._run_id(run_id))
-        result = None
-        if record.status == RunStatus.COMPLETED.value:
-            result = await self._result(record)
-        return self._reader.info(record, result)
-
-    async def runs(
-        self,
-        *,
-        status: str | Iterable[str] | None = None,
-        workflow: str | None = None,
-        attributes: Mapping[str, Any] | None = None,
-        since: datetime | None = None,
-        limit: int | None = None,
-        after: tuple[datetime, str] | None = None,
-    ) -> AsyncIterator[RunInfo]:
-        """Runs, newest first; ``status`` is one or several, ``since`` when they were created.
-
-        ``after``: (``created_at``, ``id``) of the run to go on behind. Results are left out.
-        """
-        shared = self._check()
-        if limit is not None:
-            limit = arguments.whole(limit, what="limit", least=0, most=1 << 31)
-        query = RunFilter(
-            statuses=arguments.statuses(status),
-            workflow=arguments.optional_text(
-                getattr(workflow, "name", workflow), what="workflow", limit=shared.limits.name
-            ),
-            attributes=arguments.attributes(attributes, limit=shared.limits.name),
-            since_ms=None if since is None else arguments.moment_ms(since, what="since"),
-            after=None if after is None else arguments.cursor(after, limit=shared.limits.name),
-        )
-        left = limit
-        while left is None or left > 0:
-            size = LIST_PAGE if left is None else min(LIST_PAGE, left)
-            page = await shared.store.find(attrs.evolve(query, limit=size))
-            for record in page:
-                yield self._reader.info(record)
-            if len(page) < size:
-                return
-            left = None if left is None else left - size
-            query = attrs.evolve(query, after=(page[-1].created_at_ms, page[-1].run_id))
-
-    async def journal(self, run_id: str) -> tuple[JournalEntry, ...]:
-        """Everything that has happened to the run, in commit order. Raises ``RunNotFoundError``,
-        and ``EncodingError`` for what cannot be read here."""
-        self._check()
-        record = await self._record(self._run_id(run_id))
-        return self._reader.journal(record, await self._entries(record))
-
-    async def explain(self, run_id: str) -> Explanation:
-        """What the run waits for, since when, and who must act. Raises ``RunNotFoundError``."""
-        shared = self._check()
-        record = await self._record(self._run_id(run_id))
-        return explaining.explain(
-            run_id=record.run_id,
-            workflow=record.workflow,
-            status=RunStatus(record.status),
-            waits=waits_of(record),
-            failure=None if record.failure is None else failure_from_text(record.failure),
-            now_ms=await shared.store.now_ms(),
-            since_ms=record.updated_at_ms,
-            owner=record.owner,
-            due_at_ms=record.due_at_ms,
-        )
-
-    # --- the end of a run ----------------------------------------------------------------------
-
-    async def result_of(self, run_id: str, timeout: Timeout = None) -> Any:
-        """The run's result when it has ended; see ``Run.result``."""
-        self._check()
-        timeout_s = arguments.seconds(timeout, what="timeout")
-        record = await self._ends.wait(self._run_id(run_id), timeout_s)
-        status = RunStatus(record.status)
-        if status is RunStatus.COMPLETED:
-            return await self._result(record)
-        entries = await self._entries(record)
-        if status is RunStatus.CANCELLED:
-            raise run_cancelled(record, entries)
-        raise run_failed(record, entries)
-
-    async def end_of(self, run_id: str, timeout: Timeout = None) -> RunInfo:
-        """The run when it has ended; see ``Run.wait``."""
-        self._check()
-        timeout_s = arguments.seconds(timeout, what="timeout")
-        record = await self._ends.wait(self._run_id(run_id), timeout_s)
-        result = None
-        if record.status == RunStatus.COMPLETED.value:
-            result = await self._result(record)
-        return self._reader.info(record, result)
-
-    async def _result(self, record: RunRecord) -> Any:
-        """Most often the last entry says it all; a view over the journal needs the whole."""
-        last = await self._shared.store.journal(
-            record.run_id, after_seq=record.entry_count - 1, limit=1
-        )
-        if last and last[0].payload is not None:
-            return self._reader.result(record, journal_of(last))
-        return self._reader.result(record, await self._entries(record))
-
-    async def _entries(self, record: RunRecord) -> Journal:
-        found: list[EntryRecord] = []
-        while True:
-            page = await self._shared.store.journal(
-                record.run_id, after_seq=len(found), limit=JOURNAL_PAGE
-            )
-            found += page
-            if len(page) < JOURNAL_PAGE:
-                return journal_of(found)
-
-    async def _record(self, run_id: str) -> RunRecord:
-        record = (await self._shared.store.get([run_id])).get(run_id)
-        if record is None:
-            raise _not_found(run_id)
-        return record
-
-    def _run_id(self, run_id: object) -> str:
-        return arguments.text(run_id, what="run_id", limit=self._shared.limits.name)
-
 
 def _copy(record: RunRecord, run_id: str) -> NewRun:
     return NewRun(
@@ -529,10 +389,6 @@ def _copy(record: RunRecord, run_id: str) -> NewRun:
         priority=record.priority,
         attributes=record.attributes,
     )
-
-
-def _not_found(run_id: str) -> RunNotFoundError:
-    return RunNotFoundError(f"no run has the id {run_id!r}")
 
 
 def _finished(run_id: str, refused: str) -> RunFinishedError:

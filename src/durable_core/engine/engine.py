@@ -12,8 +12,6 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
-import attrs
-
 from ..codec.payload import Codec, JsonCodec
 from ..errors import DefinitionError, DurableError
 from ..kernel.limits import Limits
@@ -27,23 +25,13 @@ from .lifespan import Lifespan, checked
 from .listener import Listener
 from .local import Local
 from .observer import Observer, Observers
-from .shared import Shared
+from .shared import Shared, WorkerOptions
+from .shielded import to_the_end
 from .store_url import store_from
 from .waiting import Ends
 from .worker import Worker as RunningWorker
 
 LEAST_LEASE_MS = 100
-
-
-@attrs.frozen(slots=True, kw_only=True)
-class WorkerOptions:
-    """How a worker works."""
-
-    name: str
-    concurrency: int
-    queues: tuple[str, ...]
-    lease: timedelta
-    grace: timedelta
 
 
 class Engine(Client):
@@ -155,18 +143,7 @@ class Engine(Client):
         if self._entered:
             return
         self._ready = False
-        closing = asyncio.get_running_loop().create_task(self._close())
-        cancelled: asyncio.CancelledError | None = None
-        while not closing.done():
-            try:
-                await asyncio.shield(closing)
-            except asyncio.CancelledError as error_:
-                if closing.cancelled():
-                    raise
-                cancelled = error_
-        closing.result()
-        if cancelled is not None:
-            raise cancelled
+        await to_the_end(self._close())
 
     async def _close(self) -> None:
         shared = self._shared
@@ -235,22 +212,10 @@ class Engine(Client):
         shared = self._check()
         services = Lowering(codec=shared.codec, registry=shared.registry)
         worker = RunningWorker(
-            store=shared.store,
-            registry=shared.registry,
+            shared,
+            options,
             programs={(d.name, d.version): d.program(services) for d in shared.registry},
-            codec=shared.codec,
-            limits=shared.limits,
-            host=shared.host,
-            clock=shared.clock,
-            observers=shared.observers,
             deps=await self._lifespan.deps(),
-            name=options.name,
-            concurrency=options.concurrency,
-            queues=options.queues,
-            lease=options.lease,
-            grace=options.grace,
-            local=shared.local,
-            listener=shared.listener,
         )
         await worker.start()
         return worker

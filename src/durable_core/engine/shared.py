@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import attrs
 
 from ..codec.payload import Codec
@@ -27,3 +29,14 @@ class Shared:
     observers: Observers
     listener: Listener
     local: Local
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class WorkerOptions:
+    """How a worker works; see ``Engine.worker``."""
+
+    name: str
+    concurrency: int
+    queues: tuple[str, ...]
+    lease: timedelta
+    grace: timedelta

@@ -21,11 +21,9 @@ from concurrent.futures import Executor
 from datetime import timedelta
 from typing import Any
 
-from ..codec.payload import Codec
 from ..codec.records import waits_from_text
 from ..errors import DurableError, StoreUnavailableError
 from ..kernel.failure import Failure
-from ..kernel.limits import Limits
 from ..kernel.outcome import Transition
 from ..kernel.program import ProgramFactory
 from ..kernel.reports import Report
@@ -38,18 +36,16 @@ from ..store import (
     InboxRecord,
     Kind,
     RenewResult,
-    Store,
 )
-from ..workflow.registry import Registry
 from .attempts import Call, Surroundings
-from .clock import Backoff, Host, StoreClock
+from .clock import Backoff
 from .committer import Answer, Committer
 from .lease import Holder, LeaseKeeper
-from .listener import Listener
-from .local import Local
 from .mapping import commit_of, journal_of, newest, run_context
-from .observer import LeaseLost, Observers, RunClaimed, RunFinished, RunSuspended
+from .observer import LeaseLost, RunClaimed, RunFinished, RunSuspended
 from .runner import Runner
+from .shared import Shared, WorkerOptions
+from .shielded import to_the_end
 from .slots import Slots
 from .transact import transact
 
@@ -71,40 +67,31 @@ class Worker:
 
     def __init__(
         self,
+        shared: Shared,
+        options: WorkerOptions,
         *,
-        store: Store,
-        registry: Registry,
         programs: Mapping[tuple[str, str], ProgramFactory],
-        codec: Codec,
-        limits: Limits,
-        host: Host,
-        clock: StoreClock,
-        observers: Observers,
         deps: Any,
-        name: str,
-        concurrency: int,
-        queues: tuple[str, ...],
-        lease: timedelta,
-        grace: timedelta,
-        local: Local,
-        listener: Listener,
     ) -> None:
-        self.name = name
-        self.clock = clock
+        self.name = options.name
+        self.clock = shared.clock
         self.draining = False
-        self.store = store
-        self._registry = registry
+        self.store = shared.store
+        self._registry = shared.registry
         self._programs = programs
         self._kinds = tuple(
-            Kind(workflow=d.name, version=d.version, fingerprint=d.fingerprint) for d in registry
+            Kind(workflow=d.name, version=d.version, fingerprint=d.fingerprint)
+            for d in shared.registry
         )
-        self._limits = limits
-        self._observers = observers
-        self._queues = queues
-        self._lease_ms = round(lease / timedelta(milliseconds=1))
-        self._grace_s = grace.total_seconds()
-        self._local = local
-        self._listener = listener
+        self._limits = shared.limits
+        self._observers = shared.observers
+        self._host = shared.host
+        self._queues = options.queues
+        self._concurrency = options.concurrency
+        self._lease_ms = round(options.lease / timedelta(milliseconds=1))
+        self._grace_s = options.grace.total_seconds()
+        self._local = shared.local
+        self._listener = shared.listener
         self._held: dict[str, Runner] = {}
         self._suspects: set[str] = set()
         self._told: set[str] = set()  # held runs that may have got mail
@@ -114,37 +101,35 @@ class Worker:
         self._full = False  # it surely has
         self._complained_at: float | None = None
         self._hurried = False  # whoever drains it was cancelled: no more grace
-        self._concurrency = concurrency
         self._mail_wanted: dict[str, None] = {}
         self._claiming: asyncio.Task[None] | None = None
         self._mail_task: asyncio.Task[None] | None = None
         self._executor: Executor | None = None
-        self._around = around = Surroundings(
-            codec=codec,
-            limits=limits,
-            clock=clock,
+        self._around = Surroundings(
+            codec=shared.codec,
+            limits=shared.limits,
+            clock=shared.clock,
             deps=deps,
             executor=self._threads,
-            entropy=host.entropy,
-            observers=observers,
+            entropy=shared.host.entropy,
+            observers=shared.observers,
             transaction_ms=max(1, self._lease_ms // 3),
         )
-        self.slots = Slots(concurrency, around, self._slot_freed)
+        self.slots = Slots(options.concurrency, self._around, self._slot_freed)
         self._committer = Committer(
-            store,
-            clock,
-            entropy=host.entropy,
-            patience_s=lease.total_seconds(),
+            shared.store,
+            shared.clock,
+            entropy=shared.host.entropy,
+            patience_s=self.patience_s,
             on_mail=self._mail_came,
         )
-        self._host = host
         self._keeper = LeaseKeeper(
-            store,
+            shared.store,
             lease_ms=self._lease_ms,
-            stall_limit_s=limits.loop_stall_limit.total_seconds(),
+            stall_limit_s=shared.limits.loop_stall_limit.total_seconds(),
             on_result=self._renewed,
             on_expired=self._expired,
-            in_thread=host.renew_in_thread,
+            in_thread=shared.host.renew_in_thread,
         )
 
     # --- its life ------------------------------------------------------------------------------
@@ -165,20 +150,12 @@ class Worker:
         if self.draining:
             return
         self._begin_to_leave()
-        draining = asyncio.get_running_loop().create_task(self._drain())
-        cancelled: asyncio.CancelledError | None = None
-        while not draining.done():
-            try:
-                await asyncio.shield(draining)
-            except asyncio.CancelledError as error:
-                if draining.cancelled():
-                    raise
-                cancelled = error
-                self._hurried = True
-                self._empty.set()
-        draining.result()
-        if cancelled is not None:
-            raise cancelled
+        await to_the_end(self._drain(), self._hurry)
+
+    def _hurry(self) -> None:
+        """No more grace."""
+        self._hurried = True
+        self._empty.set()
 
     def _begin_to_leave(self) -> None:
         self.draining = True
