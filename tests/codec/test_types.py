@@ -90,7 +90,7 @@ CASES: list[tuple[Callable[..., Any], object]] = [
 ]
 
 
-@pytest.mark.parametrize(("handler", "expected"), CASES, ids=lambda case: str(case)[:30])
+@pytest.mark.parametrize(("handler", "expected"), CASES)
 def test_the_type_a_handler_gives(handler: Callable[..., Any], expected: object) -> None:
     assert return_type(handler, strip=(Suspend,)) == expected
 
