@@ -93,6 +93,12 @@ def result_type(function: Function) -> Any:
     return return_type(function, strip=(Suspend,))
 
 
+def says_all(function: Function) -> bool:
+    """Whether its annotation covers all that it may give: a snapshot of ``Suspend`` has none."""
+    found = return_type(function)
+    return found is not ANY and found == result_type(function)
+
+
 def parameter_type(function: Function, position: int) -> Any:
     """The annotation of its positional parameter (from 0, ``self`` not counted), or ``ANY``."""
     plain = inspect.unwrap(_plain(function))

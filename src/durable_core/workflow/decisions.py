@@ -21,6 +21,7 @@ from ..kernel.step import ChildSpec
 from ..kernel.value import NULL, Payload
 from .callables import Function, call_pure
 from .context import StepContext
+from .loose import codec_of
 from .names import signal_name_problem
 from .nodes import RUN_INPUT, ChildNode, LoopNode, MapNode, RouteNode, SignalNode, SleepNode
 from .registry import Definition, input_digest
@@ -179,7 +180,7 @@ def child_of(place: Place, node: ChildNode, child: Definition) -> ChildSpec | Fa
             given = scope.read_input()
         else:
             given = _call(place, node.input) if callable(node.input) else node.input
-        payload = scope.codec.encode(
+        payload = codec_of(child, scope.codec).encode(
             given,
             child.input_type,
             limit=scope.run.limits.input,

@@ -17,6 +17,8 @@ from .builder import Builder, InputT
 from .callables import Function, check_pure, list_of, result_type, typed_map
 from .checks import Spot, check_workflow
 from .context import StepContext
+from .known import Known, known_classes
+from .loose import Loose, codec_of
 from .lower import Plan, program_factory
 from .names import refuse
 from .nodes import (
@@ -29,6 +31,7 @@ from .nodes import (
     SignalNode,
     SleepNode,
     StepNode,
+    annotations_of,
     entries_of,
     value_type,
     works_of,
@@ -103,9 +106,12 @@ class Workflow(Builder[InputT], Generic[InputT, ResultT]):
 
     @cached_property
     def result_type(self) -> Any:
-        """What ``returns`` is annotated to give, else the map of the steps' types, or ``ANY``."""
+        """What ``returns`` is annotated to give, else the map of the steps' types, or ``ANY``.
+
+        Where nobody says it and there are known classes, it is ``Loose``.
+        """
         if self.returned is not None:
-            return result_type(self.returned)
+            return self._or_loose(result_type(self.returned))
         return typed_map(
             {node.name: value_type(node) for node in self.nodes if not isinstance(node, SleepNode)}
         )
@@ -141,17 +147,19 @@ class Workflow(Builder[InputT], Generic[InputT, ResultT]):
                 returns=self.returned,
                 input_type=self.input_type,
                 result_type=self.result_type,
-                codec=services.codec,
+                codec=codec_of(self, services.codec),
                 children=children,
                 handlers=self._handlers(),
             )
         )
 
     def unit_type(self, unit: UnitKey) -> Any:
-        """The annotated type of this unit's value, or ``ANY``."""
+        """The annotated type of this unit's value, or ``ANY`` (``Loose`` with known classes)."""
         types = self._unit_types
         found = types.get(unit, ANY)
-        return types.get((unit[0], ""), ANY) if found is ANY and len(unit) == 2 else found
+        if found is ANY and len(unit) == 2:
+            found = types.get((unit[0], ""), ANY)
+        return self._or_loose(found)
 
     def signal_type(self, signal: str) -> Any:
         """The type of this signal's payload, where every wait for it says the same."""
@@ -162,7 +170,29 @@ class Workflow(Builder[InputT], Generic[InputT, ResultT]):
         ]
         return types[0] if types and all(one == types[0] for one in types) else ANY
 
+    @cached_property
+    def known_classes(self) -> Known:
+        """The classes its annotations lead to, its children's included, by their labels.
+
+        They may stand in values without an annotation; see ``loose.py``.
+        """
+        found: list[Any] = [self.input_type]
+        if self.returned is not None:
+            found.append(result_type(self.returned))
+        for node in self.nodes:
+            found += annotations_of(node)
+            if isinstance(node, ChildNode):
+                found += getattr(node.workflow, "known_classes", {}).values()
+        return known_classes(found)
+
     # --- inside --------------------------------------------------------------------------------
+
+    @cached_property
+    def _loose(self) -> Any:
+        return Loose(self.known_classes) if self.known_classes else ANY
+
+    def _or_loose(self, type_: Any) -> Any:
+        return self._loose if type_ is ANY else type_
 
     @cached_property
     def _unit_types(self) -> dict[tuple[str, ...], Any]:

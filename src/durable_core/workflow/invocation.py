@@ -17,6 +17,7 @@ from ..kernel.ids import UnitKey
 from ..kernel.outcome import Attempt
 from .callables import Function
 from .context import StepContext
+from .loose import LooseCodec
 from .nodes import UndoWork, Work
 from .results import UnitValue
 from .scope import Carried, Items, Place, RunScope
@@ -89,7 +90,7 @@ class UnitScope(Place):
         if undoing:
             assert self.undo is not None, "a compensation is made for a unit that has one"
             return Invocation(
-                function=self.undo.handler,
+                function=self._function(self.undo),
                 args=(context,),
                 context=context,
                 unit=self.unit,
@@ -99,13 +100,26 @@ class UnitScope(Place):
             )
         assert self.work is not None, "an attempt is made for a unit with a handler"
         return Invocation(
-            function=self.work.handler,
+            function=self._function(self.work),
             args=(context,) if self.work.takes == 1 else (context, self._second(context)),
             context=context,
             unit=self.unit,
             step=self.step,
             is_async=self.work.is_async,
             result_type=self.work.result_type,
+        )
+
+    def _function(self, work: Work | UndoWork) -> Function:
+        """The handler; where a definition knows classes, what it gives is labelled here."""
+        codec = self.run.codec
+        if not isinstance(codec, LooseCodec) or work.says_all:
+            return work.handler
+        return codec.wrapped(
+            work.handler,
+            is_async=work.is_async,
+            typed=isinstance(work, UndoWork) or work.result_type is not ANY,
+            limit=self.run.run.limits.result,
+            what=f"the result of {str(self.unit)!r}",
         )
 
     def _second(self, context: StepContext[Any, Any]) -> Any:

@@ -24,9 +24,11 @@ from .callables import (
     one_of,
     parameter_type,
     result_type,
+    says_all,
     typed_map,
 )
 from .context import StepContext
+from .loose import is_untyped
 
 Handler = Callable[[StepContext[Any, Any]], object]
 
@@ -92,6 +94,11 @@ class UndoWork:
         """Whether it is called on the event loop."""
         return is_async(self.handler)
 
+    @cached_property
+    def says_all(self) -> bool:
+        """Whether everything it may give is annotated."""
+        return says_all(self.handler)
+
 
 @attrs.frozen(slots=True, kw_only=True)
 class Work:
@@ -112,6 +119,11 @@ class Work:
     def result_type(self) -> Any:
         """What it is annotated to give, or ``ANY``."""
         return result_type(self.handler)
+
+    @cached_property
+    def says_all(self) -> bool:
+        """Whether everything it may give is annotated."""
+        return says_all(self.handler)
 
     @cached_property
     def second_type(self) -> Any:
@@ -259,7 +271,8 @@ class ChildNode:
     @property
     def result_type(self) -> Any:
         """What the child is annotated to give; of a mere name that is not known."""
-        return ANY if isinstance(self.workflow, str) else self.workflow.result_type
+        type_ = ANY if isinstance(self.workflow, str) else self.workflow.result_type
+        return ANY if is_untyped(type_) else type_
 
 
 Node = StepNode | ParallelNode | MapNode | RouteNode | LoopNode | SleepNode | SignalNode | ChildNode
@@ -289,6 +302,24 @@ def works_of(node: Node) -> tuple[tuple[str | None, Work], ...]:
             return node.all_branches
         case _:
             return ()
+
+
+def annotations_of(node: Node) -> list[Any]:
+    """Everything that is annotated in a node: what its functions give and take."""
+    found = [type_ for _, work in works_of(node) for type_ in (work.result_type, work.second_type)]
+    match node:
+        case MapNode():
+            found += [node.item_type, result_type(node.items)]
+        case LoopNode():
+            found += [node.value_type, node.initial_type]
+            found += [] if node.feedback is None else [result_type(node.feedback)]
+        case SignalNode():
+            found.append(node.type)
+        case ChildNode() if not isinstance(node.workflow, str):
+            found += [node.workflow.input_type, node.result_type]
+        case _:
+            pass
+    return found
 
 
 def value_type(node: Node) -> Any:

@@ -53,7 +53,7 @@ class Definition(Protocol):
 
     @property
     def result_type(self) -> Any:
-        """The type of a result that is one payload, or ``ANY``."""
+        """The type of a result that is one payload, or ``ANY``; read it by ``loose.decode``."""
         ...
 
     @property
@@ -71,7 +71,7 @@ class Definition(Protocol):
         ...
 
     def unit_type(self, unit: UnitKey) -> Any:
-        """The type of a unit's value, or ``ANY``."""
+        """The type of a unit's value, or ``ANY``; read it by ``loose.decode``."""
         ...
 
     def signal_type(self, signal: str) -> Any:

@@ -20,6 +20,7 @@ from ..kernel import journal as j
 from ..kernel.failure import Failure, failure_to_plain
 from ..kernel.ids import UnitKey
 from ..kernel.value import NULL, Payload
+from .loose import decode
 
 TypeOf = Callable[[UnitKey], Any]
 """The type of the value of a unit, as a definition knows it."""
@@ -250,7 +251,7 @@ def view(
         if isinstance(end, Failure):
             return end
         unit = UnitKey.parse(path)
-        return codec.decode(end, ANY if type_of is None else type_of(unit), what=_what(unit))
+        return decode(codec, end, ANY if type_of is None else type_of(unit), what=_what(unit))
 
     def result_of(reference: Mapping[str, Any]) -> Any:
         match reference:
@@ -281,5 +282,5 @@ def result_of_run(
         if isinstance(entry, j.RunCompleted):
             if entry.shape is not None:
                 return view(entry.shape, found, codec, type_of)
-            return codec.decode(entry.payload or NULL, result_type, what="the run's result")
+            return decode(codec, entry.payload or NULL, result_type, what="the run's result")
     return None
