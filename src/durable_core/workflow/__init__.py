@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from .context import StepContext
 from .definition import Workflow
+from .diagram import Graph, Link, Part
 from .invocation import Invocation, UnitScope
 from .nodes import RUN_INPUT, SKIP, Branch, Undo
 from .registry import ChildLink, Definition, Lowering, Registry, input_digest
@@ -20,8 +21,11 @@ __all__ = [
     "Branch",
     "ChildLink",
     "Definition",
+    "Graph",
     "Invocation",
+    "Link",
     "Lowering",
+    "Part",
     "Registry",
     "Results",
     "Resumption",

@@ -17,6 +17,7 @@ from .builder import Builder, InputT
 from .callables import Function, check_pure, list_of, result_type, typed_map
 from .checks import Spot, check_workflow
 from .context import StepContext
+from .diagram import Graph, graph_of, to_mermaid
 from .known import Known, known_classes
 from .loose import Loose, codec_of
 from .lower import Plan, program_factory
@@ -94,6 +95,14 @@ class Workflow(Builder[InputT], Generic[InputT, ResultT]):
         changed: Workflow[InputT, NewResultT] = Workflow.__new__(Workflow)
         self._fill(changed, self.nodes, fn)
         return changed
+
+    def graph(self) -> Graph:
+        """Its steps and what follows what, as data."""
+        return graph_of(self.name, self.version, self.nodes)
+
+    def to_mermaid(self) -> str:
+        """Its steps as the text of a Mermaid flowchart; steps that a rollback undoes are dashed."""
+        return to_mermaid(self.graph())
 
     # --- what the engine asks ------------------------------------------------------------------
 
