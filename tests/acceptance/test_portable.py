@@ -187,6 +187,7 @@ async def test_w8_a_compensator_sees_input_results_and_its_own_value(
 
     async def undo(ctx: Ctx) -> None:
         seen.append((ctx.input, dict(ctx.results), ctx.value, ctx.attempt))
+        assert "c" not in ctx.results
 
     wf = (
         Workflow("w")

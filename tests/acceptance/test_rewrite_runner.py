@@ -261,17 +261,23 @@ async def test_r38_a_wait_holds_no_worker_and_takes_its_payload(stage: Stage) ->
 
 
 async def test_r39_a_signal_of_another_name_leaves_the_run_waiting(stage: Stage) -> None:
-    """Ours accepts it (it may be early for a later wait), and the run waits on."""
+    """Ours accepts it (it may be early for a later wait), and the run waits on; then in order."""
     wf = Workflow("w").wait_for_signal("go").wait_for_signal("later")
+    wf = wf.wait_for_signal("last", "later")
     async with stage.running(wf) as engine:
         run = await engine.start(wf)
         await stage.watch.suspended(run.id)
-        await run.signal("later", "early")
+        await run.signal("later", "first")
+        await run.signal("later", "second")
         await stage.watch.suspended(run.id, times=2)
         info = await run.info()
         assert (info.status, [wait.name for wait in info.waiting_for]) == ("suspended", ["go"])
         await run.signal("go", 1)
-        assert await run.result(timeout=PATIENCE_S) == {"go": 1, "later": "early"}
+        assert await run.result(timeout=PATIENCE_S) == {
+            "go": 1,
+            "later": "first",
+            "last": "second",
+        }
 
 
 async def test_r40_results_of_a_parallel_stand_under_its_name(stage: Stage, calls: Calls) -> None:
