@@ -23,6 +23,8 @@ from durable_core import (
     TerminalError,
     Workflow,
 )
+from durable_core.codec.records import entry_from_record
+from durable_core.kernel.journal import RunCancelled as RunCancelledEntry
 from durable_core.store import Message
 
 APPROVAL = Workflow("approval").wait_for_signal("go")
@@ -182,13 +184,14 @@ async def test_flaw_22_cancelling_compensates_and_reaches_handlers_and_children(
 
 
 async def test_flaw_22_terminate_stops_without_undoing_and_says_so(stage: Stage) -> None:
-    """The other mode of cancelling leaves what was done, and lists it."""
+    """The other mode of cancelling leaves what was done, and its last entry lists it."""
 
     async def undo(ctx: Ctx) -> None:
         raise AssertionError("terminate undoes nothing")
 
     workflow = Workflow("w").step("a", one, compensate=undo).wait_for_signal("go")
-    async with Engine(stage.store(), [workflow]) as engine, engine.worker():
+    store = stage.store()
+    async with Engine(store, [workflow]) as engine, engine.worker():
         run = await engine.start(workflow)
         await stage.until(run, "suspended")
         await run.cancel(mode="terminate")
@@ -196,6 +199,9 @@ async def test_flaw_22_terminate_stops_without_undoing_and_says_so(stage: Stage)
         with pytest.raises(RunCancelled):
             await run.result(timeout=PATIENCE_S)
         assert await units(run, "unit_compensated") == []
+        last = entry_from_record((await store.journal(run.id))[-1])
+    assert isinstance(last, RunCancelledEntry)
+    assert last.not_compensated == ("a",)
 
 
 async def test_flaw_22_cancelling_only_a_child_reaches_its_parent(stage: Stage) -> None:
