@@ -131,6 +131,7 @@ def _handler(block: Block, index: int | None = 0) -> Callable[[Context], Any]:
         return lambda c: _act(c, block, index)
 
     async def handler(c: Context) -> Any:
+        await c.deps.pause()
         return _act(c, block, index)
 
     return handler
