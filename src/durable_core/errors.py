@@ -35,7 +35,7 @@ class RunNotFoundError(DurableError):
 
 
 class RunFinishedError(DurableError):
-    """The run has ended already, so it takes no signal, resume, pause or cancellation."""
+    """The run has ended already, so it takes no signal, resume or pause."""
 
 
 class DuplicateRunError(DurableError):
@@ -96,11 +96,17 @@ class RunFailed(DurableError):
 
 
 class RunCancelled(DurableError):
-    """The run was cancelled before it could give a result."""
+    """The run was cancelled before it could give a result.
 
-    def __init__(self, run_id: str, reason: str | None = None) -> None:
+    ``not_compensated`` are the paths of the units that ``terminate`` left as they were.
+    """
+
+    def __init__(
+        self, run_id: str, reason: str | None = None, not_compensated: Sequence[str] = ()
+    ) -> None:
         self.run_id = run_id
         self.reason = reason
+        self.not_compensated = tuple(not_compensated)
         super().__init__(f"run {run_id!r} was cancelled" + (f": {reason}" if reason else ""))
 
 

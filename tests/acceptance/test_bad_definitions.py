@@ -113,7 +113,7 @@ CASES: list[Case] = [
     ("Retry", "on", lambda v: Retry(on=v), [None, 5, "x", (5,), ["x"], (ValueError, 5), int]),
     ("Retry", "give_up_on", lambda v: Retry(give_up_on=v), [None, 5, "x", (5,), int, f]),
     ("Retry", "backoff", lambda v: Retry(backoff=v), WORDS),
-    ("Retry.linear", "Retry.initial", lambda v: Retry.linear(step=v), [None, *NO_DURATIONS]),
+    ("Retry.linear", "step", lambda v: Retry.linear(step=v), [None, *NO_DURATIONS]),
     ("Limits", "result", lambda v: Limits(result=v), [None, *NO_COUNTS]),
     ("Limits", "cancel_grace", lambda v: Limits(cancel_grace=v), [None, *NO_DURATIONS]),
 ]  # fmt: skip

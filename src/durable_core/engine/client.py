@@ -17,6 +17,7 @@ from ..codec.records import entry_to_record, facts_to_text
 from ..errors import (
     DuplicateRunError,
     DurableError,
+    EncodingError,
     LimitExceededError,
     RunFinishedError,
     StaleResumeError,
@@ -27,9 +28,11 @@ from ..kernel.run import RunStatus
 from ..kernel.value import Payload
 from ..store import DeliverVerdict, Message, NewRun, RunRecord
 from ..workflow.definition import Workflow
+from ..workflow.loose import codec_of
 from . import arguments
 from .clock import time_ordered_id
 from .forking import inherited
+from .given import encode_given
 from .info import waits_of
 from .observer import RunStarted
 from .reading import Reading, not_found
@@ -198,6 +201,18 @@ class Client(Reading):
         )
         self._refuse_unless(await self._deliver(message, conn=conn), run_id, "takes no signal")
 
+    async def _resume_payload(self, run_id: str, data: Any) -> Payload:
+        """Plain, or with the classes that the run's workflow knows."""
+        shared = self._shared
+        what, limit = "the data of resume", shared.limits.signal
+        try:
+            return shared.codec.encode(data, limit=limit, what=what)
+        except EncodingError:
+            record = (await shared.store.get([run_id])).get(run_id)
+            definition = None if record is None else self._reader.definition(record)
+            codec = codec_of(definition, shared.codec)
+            return codec.encode(data, limit=limit, what=what)
+
     async def _signal_payload(self, run_id: str, name: str, payload: Any, conn: Any) -> Payload:
         """Encoded by the type the run's workflow waits for, where any workflow here names one."""
         shared = self._shared
@@ -208,10 +223,7 @@ class Client(Reading):
             definition = None if record is None else self._reader.definition(record)
             if definition is not None:
                 type_ = definition.signal_type(name)
-        encoded = shared.codec.encode(payload, type_, limit=limit, what=what)
-        if type_ is not ANY:
-            shared.codec.decode(encoded, type_, what=what)
-        return encoded
+        return encode_given(shared.codec, payload, type_, limit=limit, what=what)
 
     async def resume(self, run_id: str, data: Any = None, *, token: str | None = None) -> None:
         """Resume a suspended handler with ``data``.
@@ -223,7 +235,7 @@ class Client(Reading):
         shared = self._check()
         run_id = self._run_id(run_id)
         limits = shared.limits
-        payload = shared.codec.encode(data, limit=limits.signal, what="the data of resume")
+        payload = await self._resume_payload(run_id, data)
         if token is None:
             token = await self._only_token(run_id)
         else:

@@ -20,6 +20,7 @@ from ..kernel.run import RunStatus, Waiting
 from ..kernel.tables import UnitStatus
 from ..kernel.value import Payload
 from ..store import RunRecord
+from ..workflow import loose
 from ..workflow.registry import Definition, Registry
 from ..workflow.results import result_of_run
 
@@ -174,9 +175,9 @@ class Reader:
     def _decode(self, payload: Payload, type_: Any, what: str) -> Any:
         """By its type, or as plain JSON where that does not fit any more."""
         try:
-            return self._codec.decode(payload, type_, what=what)
+            return loose.decode(self._codec, payload, type_, what=what)
         except EncodingError:
-            if type_ is ANY:
+            if loose.is_untyped(type_):
                 raise
             return self._codec.decode(payload, what=what)
 
@@ -212,7 +213,9 @@ def run_failed(record: RunRecord, entries: Iterable[j.Entry]) -> RunFailed:
 def run_cancelled(record: RunRecord, entries: Sequence[j.Entry]) -> RunCancelled:
     """The error for a run that ended cancelled."""
     last = entries[-1] if entries else None
-    return RunCancelled(record.run_id, last.reason if isinstance(last, j.RunCancelled) else None)
+    if not isinstance(last, j.RunCancelled):
+        return RunCancelled(record.run_id)
+    return RunCancelled(record.run_id, last.reason, last.not_compensated)
 
 
 def _wait(waiting: Waiting) -> Wait:

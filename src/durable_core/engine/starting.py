@@ -8,13 +8,14 @@ from typing import Any
 
 import attrs
 
-from ..codec.payload import ANY, Codec
+from ..codec.payload import Codec
 from ..errors import DuplicateRunError, DurableError
 from ..kernel.limits import NAME_LENGTH, Limits
 from ..kernel.policy import Duration
 from ..store import CreateResult, NewRun
 from ..workflow.registry import Definition, Registry, input_digest
 from . import arguments
+from .given import encode_given
 
 ON_DUPLICATE = ("join", "reject")
 
@@ -75,9 +76,7 @@ def new_run(
     """The run to be created. Raises ``DurableError``, ``EncodingError``, ``LimitExceededError``."""
     arguments.choice(start.on_duplicate, ON_DUPLICATE, what="on_duplicate")
     what = f"the input of workflow {definition.name!r}"
-    payload = codec.encode(start.input, definition.input_type, limit=limits.input, what=what)
-    if definition.input_type is not ANY:
-        codec.decode(payload, definition.input_type, what=what)
+    payload = encode_given(codec, start.input, definition.input_type, limit=limits.input, what=what)
     return NewRun(
         run_id=run_id,
         workflow=definition.name,

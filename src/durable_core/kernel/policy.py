@@ -41,9 +41,7 @@ def duration_ms(value: Duration, *, what: str) -> int:
     if seconds < 0:
         raise DefinitionError(f"{what} must not be negative, but is {shown(seconds)} s")
     if seconds * 1000 > MAX_DURATION_MS:
-        raise DefinitionError(
-            f"{what} must be at most a thousand years, but is {shown(seconds)} s"
-        )
+        raise DefinitionError(f"{what} must be at most a thousand years, but is {shown(seconds)} s")
     return math.ceil(round(seconds * 1000, 3))
 
 
@@ -114,7 +112,7 @@ class Retry:
         """A policy whose delay after failed attempt n is ``n * step``."""
         return cls(
             max_attempts=max_attempts,
-            initial=step,
+            initial=duration_ms(step, what="Retry.linear's step") / 1000,
             max_delay=max_delay,
             jitter=jitter,
             on=on,
