@@ -18,7 +18,7 @@ import contextvars
 import functools
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from concurrent.futures import Executor
 from datetime import UTC, datetime
 from typing import Any, Protocol, cast
@@ -55,6 +55,10 @@ class Reporter(Protocol):
         """The workflow's name."""
         ...
 
+    def may_begin(self) -> bool:
+        """Whether an attempt that had to wait may still begin."""
+        ...
+
     def attempt_ended(self, report: Report) -> None:
         """Called once for each attempt that was not dropped."""
         ...
@@ -81,6 +85,29 @@ class Surroundings:
 
 class StepLog(logging.LoggerAdapter[logging.Logger]):
     """A handler's logger: its lines carry run, unit and attempt in ``extra``."""
+
+    def __init__(self, attempt: Attempt, reporter: Reporter) -> None:
+        """Every attempt has one and few write a line, so ``extra`` waits until it is wanted."""
+        self.logger = log
+        self._attempt = attempt
+        self._reporter = reporter
+
+    @property
+    def extra(self) -> dict[str, object]:  # type: ignore[override]
+        """Which run, workflow, unit and attempt this is."""
+        return {
+            "durable_run": self._reporter.run_id,
+            "durable_workflow": self._reporter.workflow,
+            "durable_unit": str(self._attempt.key.unit),
+            "durable_attempt": self._attempt.number,
+        }
+
+    def process(
+        self, msg: object, kwargs: MutableMapping[str, Any]
+    ) -> tuple[object, MutableMapping[str, Any]]:
+        """As the base class does it; that of Python 3.13 wants its own constructor called."""
+        kwargs["extra"] = self.extra
+        return msg, kwargs
 
 
 class Call:
@@ -143,10 +170,12 @@ class Call:
             self._stopping = True
             self._interrupt()
 
-    def settle(self) -> None:
-        """The handler is through and its entry is being committed: too late to interrupt."""
-        self._settling = True
+    def settle(self) -> bool:
+        """The handler is through and its entry is to be committed: too late to interrupt. False
+        if it is itself too late: it was abandoned, and has been reported on."""
+        self._settling = not self._reported
         self._cancel_timer()
+        return self._settling
 
     def _time_out(self) -> None:
         if not self._stopping and not self._reported and not self._settling:
@@ -169,7 +198,7 @@ class Call:
             "alone, and its slot stays taken until it ends",
             self.attempt.key.unit,
             self._reporter.run_id,
-            extra=self._extra(),
+            extra=StepLog(self.attempt, self._reporter).extra,
         )
         if self._timed_out:
             self._report(self._time_out_report())
@@ -200,7 +229,9 @@ class Call:
             report = self._failed(error)
         finally:
             self._cancel_timer()
-            self.freed()
+            # It holds on to this call: what is over must not need the garbage collector.
+            freed, self.freed = self.freed, _nobody
+            freed()
         if report is not None:
             self._report(report)
         if observers:
@@ -227,7 +258,7 @@ class Call:
             deps=around.deps,
             deadline=deadline,
             conn=conn,
-            log=StepLog(log, self._extra()),
+            log=StepLog(attempt, self._reporter),
         )
         if invocation.is_async:
             value = await invocation.function(*invocation.args)
@@ -321,14 +352,6 @@ class Call:
             "unit": str(self.attempt.key.unit),
             "attempt": self.attempt.number,
             "compensating": self.attempt.key.compensating,
-        }
-
-    def _extra(self) -> dict[str, Any]:
-        return {
-            "durable_run": self._reporter.run_id,
-            "durable_workflow": self._reporter.workflow,
-            "durable_unit": str(self.attempt.key.unit),
-            "durable_attempt": self.attempt.number,
         }
 
 

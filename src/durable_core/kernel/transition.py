@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import assert_never
 
@@ -98,11 +98,15 @@ class Held:
         self._ready: dict[AttemptKey, None] = {}  # in order
         self._dues: list[tuple[int, int, AttemptKey]] = []
         self._due_numbers = count()
-        self._signals: dict[str, deque[MessageArrived]] = {}
         self._awaiting: dict[str, dict[UnitKey, None]] = {}
         self._undecided: deque[Leaf] = deque()
         self._deaths = run.deaths
         self._ender = Ender(self._in_flight)
+        # Not a method: what is dropped must not need the garbage collector.
+        signals: dict[str, deque[MessageArrived]] = {}
+        self._signals = signals
+        self._signals_named: Callable[[str], Sequence[MessageArrived]]
+        self._signals_named = lambda name: signals.get(name, ())
         self._draft = Draft(run, self._fold, 0, self._signals_named)
 
     @property
@@ -221,9 +225,6 @@ class Held:
         units = self._awaiting.get(message.name)
         if units and self._frontier is not None and self._fold.going:
             self._drive(deque(self._frontier.leaves[unit] for unit in units))
-
-    def _signals_named(self, name: str) -> Sequence[MessageArrived]:
-        return self._signals.get(name, ())
 
     def _fire_due(self) -> None:
         while self._dues and self._dues[0][0] <= self._draft.now_ms:
