@@ -231,7 +231,7 @@ class Builder(Generic[InputT]):
             SignalNode(
                 name=name,
                 signal=spot.signal(name if signal is None else signal),
-                type=type,
+                type=spot.type(type, what="type"),
                 timeout_ms=None if timeout is None else spot.duration(timeout, what="timeout"),
                 may_time_out=on_timeout == "continue",
             )

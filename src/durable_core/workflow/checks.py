@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from types import UnionType
+from typing import Any, NewType, TypeVar, get_origin
 
 import attrs
 
@@ -54,6 +55,15 @@ class Spot:
                 f"{what}, {name!r}, is taken by another step or parallel entry of this workflow, "
                 f"and results are found by name; choose another"
             )
+
+    def type(self, type_: object, *, what: str) -> Any:
+        """An annotation: a class, a union, ``list[...]`` and the like, or ``ANY``."""
+        if not is_annotation(type_):
+            raise self.refuse(
+                f"{what} must be a type to read the value as (a class, list[...], A | B), "
+                f"not {shown(type_)}"
+            )
+        return type_
 
     def name(self, name: object, *, what: str) -> None:
         """The name of something inside this step."""
@@ -217,11 +227,18 @@ class Spot:
         return check_label(signal, what="the name of the signal", where=self.where)
 
 
-def check_workflow(name: object, version: object) -> None:
-    """A workflow's own name and version."""
+def check_workflow(name: object, version: object, input_type: object) -> None:
+    """A workflow's own name and version, and the type of its input."""
     where = f"workflow {shown(name)}"
     check_name(name, what="the name of the workflow", where=where)
     check_label(version, what="version", where=where)
+    Spot(where).type(input_type, what="input")
+
+
+def is_annotation(value: object) -> bool:
+    """Whether this can stand as an annotation that says what a value is."""
+    kinds = (type, UnionType, NewType, TypeVar)
+    return value is None or value is Any or isinstance(value, kinds) or bool(get_origin(value))
 
 
 def _function(function: Any) -> Function:

@@ -74,7 +74,7 @@ class Workflow(Builder[InputT], Generic[InputT, ResultT]):
         self: Workflow[Any, dict[str, Any]], name: str, *, input: object, version: str = "1"
     ) -> None: ...
     def __init__(self, name: str, *, input: Any = ANY, version: str = "1") -> None:
-        check_workflow(name, version)
+        check_workflow(name, version, input)
         self.__attrs_init__(name, version, input, (), None)
 
     def __hash__(self) -> int:
