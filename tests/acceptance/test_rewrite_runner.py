@@ -270,8 +270,8 @@ async def test_r39_a_signal_of_another_name_leaves_the_run_waiting(stage: Stage)
         await run.signal("later", "first")
         await run.signal("later", "second")
         await stage.watch.suspended(run.id, times=2)
-        info = await run.info()
-        assert (info.status, [wait.name for wait in info.waiting_for]) == ("suspended", ["go"])
+        # Whether it is held again at this moment, to look at the second signal, is up to timing.
+        assert kinds(await run.journal()) == ["signal_awaited"]
         await run.signal("go", 1)
         assert await run.result(timeout=PATIENCE_S) == {
             "go": 1,
