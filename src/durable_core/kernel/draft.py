@@ -21,6 +21,20 @@ from .run import RunContext
 class Draft:
     """The growing answer of one ``advance``; cheap to make, used once."""
 
+    __slots__ = (
+        "after_seq",
+        "children",
+        "consumed",
+        "entries",
+        "fold",
+        "messages",
+        "moment",
+        "run",
+        "stop",
+        "tokens_closed",
+        "tokens_opened",
+    )
+
     def __init__(
         self,
         run: RunContext,

@@ -35,8 +35,7 @@ def _transition_rules(before: RunStatus, transition: Transition) -> Iterator[tup
         if entry.seq != expected:
             yield "I-SEQ", f"entry {entry.seq} stands where {expected} should"
     after = transition.status
-    reopened = any(isinstance(e, j.RunRetried | j.RollbackRequested) for e in transition.entries)
-    if after is not before and after not in RUN_MOVES[before] and not reopened:
+    if after is not before and after not in RUN_MOVES[before] and not _reopens(transition):
         yield "I-LEGAL", f"the status cannot move from {before.value} to {after.value}"
     if transition.ended != after.terminal:
         yield "I-FINAL", f"status {after.value} disagrees with ended={transition.ended}"
@@ -46,6 +45,10 @@ def _transition_rules(before: RunStatus, transition: Transition) -> Iterator[tup
         yield "I-LIVE", "attempts are started on a lease that is given up"
     if transition.release and transition.resume_at_ms is None and not transition.waiting:
         yield "I-LIVE", "the run is given up with no due time, and waits for nothing"
+
+
+def _reopens(transition: Transition) -> bool:
+    return any(isinstance(e, j.RunRetried | j.RollbackRequested) for e in transition.entries)
 
 
 def check_journal(run_id: str, entries: Sequence[j.Entry]) -> Fold:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -102,8 +102,7 @@ StepOutcome = Completed | Failed | TimedOut | Attempting | Holding | Recording
 # --- to the engine -----------------------------------------------------------------------
 
 
-@attrs.frozen(slots=True, kw_only=True, cache_hash=True)
-class AttemptKey:
+class AttemptKey(NamedTuple):
     """Which attempt of a run is meant: the unit's own, or that of its compensator."""
 
     unit: UnitKey

@@ -22,6 +22,8 @@ class RunStatus(enum.Enum):
     COMPENSATION_FAILED = "compensation_failed"
     CANCELLED = "cancelled"
 
+    __hash__ = object.__hash__  # members are single; the one of Enum is slow
+
     @property
     def terminal(self) -> bool:
         """Whether the run has ended."""

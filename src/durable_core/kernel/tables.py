@@ -88,6 +88,8 @@ class UnitStatus(enum.Enum):
     FAILED = "failed"
     CANCELLED = "cancelled"
 
+    __hash__ = object.__hash__  # members are single; the one of Enum is slow
+
 
 U = UnitStatus
 
