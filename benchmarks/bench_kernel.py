@@ -2,17 +2,21 @@
 
 Each case drives one run through ``Held.advance`` with a warm cursor, as a worker does, over a
 straight program of n steps and over one ``All`` of n steps, and reports transitions a second
-and microseconds a step. ``relative`` is the cost a step against the shortest journal of the
-same shape; it must stay within 1.5. ``replay_ms`` is a cold start over the whole journal.
+and microseconds a step: the median of ``REPEATS`` rounds over all lengths in turn. ``relative``
+is the cost a step against the shortest journal of the same shape; it must stay within 1.5.
+``encode_us`` is what making its store record costs a step besides, and ``replay_ms`` a cold
+start over the whole journal.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import cast
 
-from benchmarks.report import Row, emit, table
+from benchmarks.report import Row, emit, machine, table
+from durable_core.codec.records import entry_to_record
 from durable_core.kernel.event import AttemptSucceeded
 from durable_core.kernel.ids import UnitKey
 from durable_core.kernel.journal import Journal
@@ -25,7 +29,8 @@ from durable_core.kernel.transition import Held
 from durable_core.kernel.value import NULL, Payload
 
 LENGTHS = (10, 100, 1_000, 10_000)
-STEPS_A_CASE = 20_000
+STEPS_A_CASE = 10_000
+REPEATS = 5
 RESULT = Payload(b'{"ok":true,"n":1}')
 RUN = RunContext(
     run_id="bench",
@@ -68,14 +73,19 @@ def drive(program: ProgramFactory) -> tuple[int, Journal]:
     return transitions, held.journal
 
 
-def measure(name: str, program: ProgramFactory, length: int) -> Row:
-    repeats = max(1, STEPS_A_CASE // length)
+def measure(name: str, program: ProgramFactory, length: int, steps: int) -> Row:
+    """One round: enough runs of this length to make ``steps`` steps."""
+    repeats = max(1, steps // length)
     begin = time.perf_counter()
     transitions = 0
     for _ in range(repeats):
         made, journal = drive(program)
         transitions += made
     seconds = time.perf_counter() - begin
+    begin = time.perf_counter()
+    for entry in journal:
+        entry_to_record(entry)
+    encoding = time.perf_counter() - begin
     unfinished = Journal(list(journal)[:-1])
     begin = time.perf_counter()
     Held(RUN, program, unfinished).advance([], 2)
@@ -83,24 +93,38 @@ def measure(name: str, program: ProgramFactory, length: int) -> Row:
     return {
         "shape": name,
         "steps": length,
-        "transitions_per_s": round(transitions / seconds),
+        "transitions_per_s": transitions / seconds,
         "us_per_step": seconds / (repeats * length) * 1e6,
+        "encode_us": encoding / length * 1e6,
         "replay_ms": replay * 1e3,
     }
 
 
-def main() -> None:
+def median_of(rounds: Sequence[Row]) -> Row:
+    """Figure by figure; what is the same in all stays as it is."""
+    return {
+        name: statistics.median(one[name] for one in rounds) if isinstance(first, float) else first
+        for name, first in rounds[0].items()
+    }
+
+
+def main(
+    lengths: Sequence[int] = LENGTHS, steps: int = STEPS_A_CASE, repeats: int = REPEATS
+) -> list[Row]:
     rows: list[Row] = []
     for name, shape in (("straight", straight), ("all", fan_out)):
         drive(shape(100))  # warm up
-        first: float | None = None
-        for length in LENGTHS:
-            row = measure(name, shape(length), length)
-            first = first or row["us_per_step"]
-            row["relative"] = row["us_per_step"] / first
-            rows.append(row)
+        rounds = [
+            [measure(name, shape(length), length, steps) for length in lengths]
+            for _ in range(repeats)
+        ]
+        cases = [median_of(of_a_length) for of_a_length in zip(*rounds, strict=True)]
+        for row in cases:
+            row["relative"] = row["us_per_step"] / cases[0]["us_per_step"]
             emit("kernel", row)
-    table("Pure kernel: cost a step, by length of the journal", rows)
+        rows += cases
+    table(f"Pure kernel, cost a step by length of the journal, {machine()}", rows)
+    return rows
 
 
 if __name__ == "__main__":

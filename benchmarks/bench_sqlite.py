@@ -2,9 +2,14 @@
 
 Start to finish through the public API: ``engine.start`` and ``run.result()`` at concurrency 1
 and 100, for workflows of 1, 5 and 50 steps, ``synchronous=FULL``; p50 and p99 are of start to
-result. Then 1,000 queued five-step workflows, started in one batch before the worker. The floor
-(``floor_sqlite``) does the same minimal transactions in the same process and the same run;
-``of_floor`` is the ratio to read, absolute figures move with the machine.
+result. Then 1,000 queued five-step workflows, started before the worker and timed from its
+start to the last result. The floor (``floor_sqlite``) does the same minimal transactions, in
+lockstep where runs are concurrent.
+
+Engine and floor take turns, ``REPEATS`` times a case, in one process: a rate is the median of
+its repeats and ``of_floor`` the median of the ratios within each repeat. That ratio is what to
+read; absolute figures move with the machine. ``cpu_us_per_step`` is the whole process: clients,
+worker, and SQLite's threads.
 """
 
 from __future__ import annotations
@@ -13,15 +18,54 @@ import asyncio
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from benchmarks.floor_sqlite import measure as measure_floor
 from benchmarks.report import Row, emit, machine, table
-from durable_core import Engine, StepContext, Workflow
+from durable_core import Engine, Start, StepContext, Workflow
 
-CASES = ((1, 1, 300), (1, 100, 3_000), (5, 1, 150), (5, 100, 2_000), (50, 1, 30), (50, 100, 300))
-"""Steps, concurrency, runs."""
+REPEATS = 3
+
+
+@attrs.frozen(slots=True)
+class Case:
+    """``queued``: started before the worker, else each client starts its next run itself."""
+
+    steps: int
+    concurrency: int
+    runs: int
+    queued: bool = False
+
+    @property
+    def name(self) -> str:
+        """As it stands in the table."""
+        if self.queued:
+            return f"{self.runs:,} queued, {self.steps} steps"
+        return f"{self.steps} steps, c={self.concurrency}"
+
+
+CASES = (
+    Case(1, 1, 300),
+    Case(1, 100, 2_000),
+    Case(5, 1, 150),
+    Case(5, 100, 1_000),
+    Case(50, 1, 20),
+    Case(50, 100, 200),
+    Case(5, 100, 1_000, queued=True),
+)
+
+
+@attrs.frozen(slots=True)
+class Measured:
+    """One repeat: ``taken`` are the seconds from start to result of each run, if they count."""
+
+    runs_per_s: float
+    cpu_us_per_step: float
+    taken: list[float] = attrs.field(factory=list)
 
 
 async def handler(ctx: StepContext[Any, Any]) -> dict[str, Any]:
@@ -35,12 +79,12 @@ def workflow_of(steps: int) -> Workflow[Any, Any]:
     return workflow
 
 
-async def measure(path: Path, steps: int, concurrency: int, runs: int) -> tuple[float, list[float]]:
-    """Runs a second, and the seconds from start to result of each."""
-    workflow = workflow_of(steps)
+async def measure(path: Path, case: Case) -> Measured:
+    """The engine, whole."""
+    workflow = workflow_of(case.steps)
     engine = Engine(f"sqlite:///{path}", [workflow])
-    left = iter(range(runs))
     taken: list[float] = []
+    left = iter(range(case.runs))
 
     async def client() -> None:
         for _ in left:
@@ -49,74 +93,72 @@ async def measure(path: Path, steps: int, concurrency: int, runs: int) -> tuple[
             await run.result()
             taken.append(time.perf_counter() - at)
 
-    async with engine, engine.worker(concurrency=100):
-        warm = await engine.start(workflow, {"n": 1})
-        await warm.result()
-        begin = time.perf_counter()
-        await asyncio.gather(*(client() for _ in range(concurrency)))
-        seconds = time.perf_counter() - begin
-    return runs / seconds, taken
-
-
-async def measure_queued(path: Path, steps: int, runs: int) -> tuple[float, float]:
-    """Runs a second from the worker's start until all have ended, and its CPU µs a step."""
-    workflow = workflow_of(steps)
-    engine = Engine(f"sqlite:///{path}", [workflow])
     async with engine:
-        started = [await engine.start(workflow, {"n": 1}) for _ in range(runs)]
-        begin, cpu = time.perf_counter(), time.process_time()
-        async with engine.worker(concurrency=100):
-            await asyncio.gather(*(run.result() for run in started))
-            seconds = time.perf_counter() - begin
-            cpu = time.process_time() - cpu
-    return runs / seconds, cpu / runs / steps * 1e6
+        if case.queued:
+            started = await engine.start_many([Start(workflow, {"n": 1}) for _ in left])
+            begin, cpu = time.perf_counter(), time.process_time()
+            async with engine.worker(concurrency=case.concurrency):
+                await asyncio.gather(*(run.result() for run in started))
+                seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+        else:
+            async with engine.worker(concurrency=case.concurrency):
+                warm = await engine.start(workflow, {"n": 1})
+                await warm.result()
+                begin, cpu = time.perf_counter(), time.process_time()
+                await asyncio.gather(*(client() for _ in range(case.concurrency)))
+                seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+    return Measured(case.runs / seconds, cpu / case.runs / case.steps * 1e6, taken)
 
 
-def percentile_ms(taken: list[float], percent: int) -> float:
+def percentile_ms(taken: Sequence[float], percent: int) -> float | None:
+    """None when runs were not timed one by one."""
     if len(taken) < 2:
-        return taken[0] * 1e3
+        return None
     return statistics.quantiles(taken, n=100)[percent - 1] * 1e3
 
 
-def main() -> None:
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as folder:
-        for number, (steps, concurrency, runs) in enumerate(CASES):
-            rate, taken = asyncio.run(
-                measure(Path(folder, f"{number}.db"), steps, concurrency, runs)
-            )
-            floor, _ = measure_floor(
-                Path(folder, f"floor{number}.db"), runs=runs, steps=steps, group=concurrency
-            )
-            rows.append(
-                {
-                    "case": f"{steps} steps, c={concurrency}",
-                    "runs_per_s": rate,
-                    "steps_per_s": rate * steps,
-                    "p50_ms": percentile_ms(taken, 50),
-                    "p99_ms": percentile_ms(taken, 99),
-                    "cpu_us_per_step": None,
-                    "floor_runs_per_s": floor,
-                    "of_floor": rate / floor,
-                }
-            )
-            emit("sqlite", rows[-1])
-        rate, cpu = asyncio.run(measure_queued(Path(folder, "queued.db"), 5, 1_000))
-        floor, _ = measure_floor(Path(folder, "floorq.db"), runs=1_000, steps=5, group=100)
-        rows.append(
-            {
-                "case": "1,000 queued x 5 steps",
-                "runs_per_s": rate,
-                "steps_per_s": rate * 5,
-                "p50_ms": None,
-                "p99_ms": None,
-                "cpu_us_per_step": cpu,
-                "floor_runs_per_s": floor,
-                "of_floor": rate / floor,
-            }
+def compare(folder: Path, case: Case, repeats: int) -> Row:
+    """Engine and floor in turns."""
+    measured: list[Measured] = []
+    floors: list[float] = []
+    floor_taken: list[float] = []
+    for repeat in range(repeats):
+        place = folder / f"{case.steps}-{case.concurrency}-{case.queued}-{repeat}"
+        floor, one_by_one = measure_floor(
+            place.with_suffix(".floor"),
+            runs=case.runs,
+            steps=case.steps,
+            group=case.concurrency,
+            queued=case.queued,
         )
-        emit("sqlite", rows[-1])
-    table(f"SQLite, synchronous=FULL, {machine()}", rows)
+        floors.append(floor)
+        floor_taken += one_by_one if case.concurrency == 1 else []
+        measured.append(asyncio.run(measure(place.with_suffix(".db"), case)))
+    rate = statistics.median(one.runs_per_s for one in measured)
+    taken = [seconds for one in measured for seconds in one.taken]
+    return {
+        "case": case.name,
+        "runs_per_s": rate,
+        "steps_per_s": rate * case.steps,
+        "p50_ms": percentile_ms(taken, 50),
+        "p99_ms": percentile_ms(taken, 99),
+        "cpu_us_per_step": statistics.median(one.cpu_us_per_step for one in measured),
+        "floor_runs_per_s": statistics.median(floors),
+        "floor_p50_ms": percentile_ms(floor_taken, 50),
+        "of_floor": statistics.median(
+            one.runs_per_s / floor for one, floor in zip(measured, floors, strict=True)
+        ),
+    }
+
+
+def main(cases: Sequence[Case] = CASES, repeats: int = REPEATS) -> list[Row]:
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for case in cases:
+            rows.append(compare(Path(folder), case, repeats))
+            emit("sqlite", rows[-1])
+    table(f"SQLite, synchronous=FULL, median of {repeats}, {machine()}", rows)
+    return rows
 
 
 if __name__ == "__main__":

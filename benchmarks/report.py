@@ -24,7 +24,8 @@ def machine() -> Row:
 
 def emit(benchmark: str, row: Row) -> None:
     """One case as a JSON line on standard output."""
-    print(json.dumps({"benchmark": benchmark, **row}), flush=True)
+    figures = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
+    print(json.dumps({"benchmark": benchmark, **figures}), flush=True)
 
 
 def table(title: str, rows: Sequence[Row]) -> None:
