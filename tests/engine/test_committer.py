@@ -72,7 +72,7 @@ async def verdicts(
         StoreClock(),
         entropy=bytes,
         patience_s=patience_s,
-        on_mail=lambda mail: None,
+        on_mail=lambda mail, epochs: None,
     )
     answers: list[asyncio.Future[CommitVerdict | None]] = []
     for one in commits:

@@ -25,6 +25,8 @@ log = logging.getLogger("durable.committer")
 
 Answer = Callable[[CommitVerdict | None], None]
 Mail = Mapping[str, tuple[InboxRecord, ...]]
+Epochs = Mapping[str, int]
+"""Under which epoch each run was held when its mail was asked for."""
 
 BATCH = 200
 """Commits in one store call, at most."""
@@ -40,7 +42,7 @@ class Committer:
         *,
         entropy: Callable[[int], bytes],
         patience_s: float,
-        on_mail: Callable[[Mail], None],
+        on_mail: Callable[[Mail, Epochs], None],
     ) -> None:
         """``patience_s``: how long an unavailable store is asked again; about a lease."""
         self._store = store
@@ -119,11 +121,12 @@ class Committer:
                 for verdict in found
             )
             return
-        result = await self._store.commit(writing.commits_left)
+        commits = writing.commits_left
+        result = await self._store.commit(commits)
         self._clock.set(result.now_ms)
         writing.take(result.verdicts)
         if result.mail:
-            self._on_mail(result.mail)
+            self._on_mail(result.mail, {commit.run_id: commit.epoch for commit in commits})
 
     async def _split(self, writing: _Writing, error: Exception) -> None:
         left = writing.left

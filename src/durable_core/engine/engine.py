@@ -140,19 +140,21 @@ class Engine(Client):
     ) -> None:
         """Close the lifespan and the store, when the last one leaves."""
         self._entered -= 1
-        if self._entered:
-            return
-        self._ready = False
-        await to_the_end(self._close())
+        if not self._entered:
+            await to_the_end(self._close())
 
     async def _close(self) -> None:
         shared = self._shared
-        await self._ends.close()
-        await shared.listener.close()
-        try:
-            await self._lifespan.close()
-        finally:
-            await shared.store.close()
+        async with self._opening:  # whoever enters meanwhile opens it again afterwards
+            if self._entered or not self._ready:
+                return
+            self._ready = False
+            await self._ends.close()
+            await shared.listener.close()
+            try:
+                await self._lifespan.close()
+            finally:
+                await shared.store.close()
 
     def _check(self) -> Shared:
         if not self._ready:

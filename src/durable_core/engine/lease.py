@@ -64,6 +64,11 @@ class _Leases:
         with self._lock:
             self._held[run_id] = _Held(holder, now + self.lease_s)
 
+    def lasts(self, run_id: str, holder: Holder, now: float) -> bool:
+        with self._lock:
+            held = self._held.get(run_id)
+        return held is not None and held.holder is holder and now < held.ends_at
+
     def drop(self, run_id: str, holder: Holder) -> None:
         with self._lock:
             if run_id in self._held and self._held[run_id].holder is holder:
@@ -99,11 +104,12 @@ class LeaseKeeper:
         *,
         lease_ms: int,
         stall_limit_s: float,
-        on_result: Callable[[RenewResult], None],
+        on_result: Callable[[RenewResult, list[Holder]], None],
         on_expired: Callable[[Iterable[Holder]], None],
         in_thread: bool = True,
     ) -> None:
-        """``on_result`` and ``on_expired`` are called on the main loop."""
+        """``on_result`` (with those who lost their leases) and ``on_expired`` are called on the
+        main loop."""
         self._store = store
         self._leases = _Leases(lease_ms / 1000)
         self._lease_ms = lease_ms
@@ -122,9 +128,13 @@ class LeaseKeeper:
         self._stalled = False
         self._complained_at: float | None = None
 
-    def hold(self, run_id: str, holder: Holder) -> None:
-        """Keep this lease, which has just been claimed."""
-        self._leases.put(run_id, holder, self._now())
+    def now(self) -> float:
+        """Monotonic seconds, as ``hold`` wants them."""
+        return time.monotonic() if self._in_thread else self._main.time()
+
+    def hold(self, run_id: str, holder: Holder, since: float) -> None:
+        """Keep this lease; ``since`` is when it was asked for, however late the answer came."""
+        self._leases.put(run_id, holder, since)
         if not self._in_thread:
             if self._task is None:
                 self._task = self._main.create_task(self._renew_on_main_loop())
@@ -133,6 +143,10 @@ class LeaseKeeper:
             self._thread.start()
         elif self._asleep:
             self._awake.set()
+
+    def lasts(self, run_id: str, holder: Holder) -> bool:
+        """Whether the lease has not ended yet, as far as can be known here."""
+        return self._leases.lasts(run_id, holder, self.now())
 
     def let_go(self, run_id: str, holder: Holder) -> None:
         """Keep it no longer."""
@@ -156,35 +170,36 @@ class LeaseKeeper:
 
     # --- renewing ------------------------------------------------------------------------------
 
-    def _now(self) -> float:
-        return time.monotonic() if self._in_thread else self._main.time()
-
     async def _renew(self, store: Store) -> None:
         """Renew what is due, in chunks; say what has ended."""
         try:
-            due = self._leases.due(self._now())
+            due = self._leases.due(self.now())
             for start in range(0, len(due), CHUNK):
                 part = due[start : start + CHUNK]
                 leases = [held.holder.lease for held in part]
-                asked_at = self._now()
+                asked_at = self.now()
                 result = await store.renew(leases, lease_ms=self._lease_ms)
+                lost = []
                 for held, lease in zip(part, leases, strict=True):
-                    if lease.run_id not in result.lost:
+                    if lease.run_id in result.lost:
+                        lost.append(held.holder)
+                    else:
                         held.ends_at = asked_at + self._leases.lease_s
                         held.told = False
-                self._tell(self._on_result, result)
+                # Not by id: a run that was given up may be held again meanwhile.
+                self._tell(self._on_result, result, lost)
             self._complained_at = None
         except DurableError as error:
             self._complain(error)
 
     def _report_ended(self) -> None:
-        over = self._leases.over(self._now())
+        over = self._leases.over(self.now())
         if over:
             self._tell(self._on_expired, over)
 
     def _complain(self, error: Exception) -> None:
         """Say it once in a lease."""
-        now = self._now()
+        now = self.now()
         if self._complained_at is None or now - self._complained_at > self._leases.lease_s:
             self._complained_at = now
             log.warning("leases could not be renewed, and it is tried again: %s", error)
@@ -193,7 +208,7 @@ class LeaseKeeper:
         """Until the next renewal is due, and a little at least."""
         next_at = self._leases.next_at()
         least_s = self._leases.lease_s / 10
-        return least_s if next_at is None else max(next_at - self._now(), least_s)
+        return least_s if next_at is None else max(next_at - self.now(), least_s)
 
     async def _renew_on_main_loop(self) -> None:
         while self._leases.next_at() is not None:
@@ -209,7 +224,7 @@ class LeaseKeeper:
             while not self._stopping:
                 self._sleep()
                 next_at = self._leases.next_at()
-                if self._stopping or next_at is None or next_at > self._now():
+                if self._stopping or next_at is None or next_at > self.now():
                     continue
                 try:
                     asyncio.run(self._renew_until_idle())
@@ -229,7 +244,7 @@ class LeaseKeeper:
         this sleeps is due a third later, so a sleep that is no longer needs no waking."""
         next_at = self._leases.next_at()
         if next_at is not None:
-            self._awake.wait(max(0.0, next_at - self._now()))
+            self._awake.wait(max(0.0, next_at - self.now()))
             return
         if self._awake.wait(self._leases.lease_s / 3):
             return
@@ -255,7 +270,7 @@ class LeaseKeeper:
                 await store.close()
 
     def _main_loop_answers(self) -> bool:
-        now = self._now()
+        now = self.now()
         if self._asked_at is None:
             self._asked_at = now
             self._tell(self._answer)

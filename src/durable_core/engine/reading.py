@@ -118,10 +118,9 @@ class Reading:
         status = RunStatus(record.status)
         if status is RunStatus.COMPLETED:
             return await self._result(record)
-        entries = await self._entries(record)
         if status is RunStatus.CANCELLED:
-            raise run_cancelled(record, entries)
-        raise run_failed(record, entries)
+            raise run_cancelled(record, journal_of(await self._last_entry(record)))
+        raise run_failed(record, await self._entries(record))
 
     async def end_of(self, run_id: str, timeout: Timeout = None) -> RunInfo:
         """The run when it has ended; see ``Run.wait``."""
@@ -135,12 +134,15 @@ class Reading:
 
     async def _result(self, record: RunRecord) -> Any:
         """Most often the last entry says it all; a view over the journal needs the whole."""
-        last = await self._shared.store.journal(
-            record.run_id, after_seq=record.entry_count - 1, limit=1
-        )
+        last = await self._last_entry(record)
         if last and last[0].payload is not None:
             return self._reader.result(record, journal_of(last))
         return self._reader.result(record, await self._entries(record))
+
+    async def _last_entry(self, record: RunRecord) -> tuple[EntryRecord, ...]:
+        return await self._shared.store.journal(
+            record.run_id, after_seq=record.entry_count - 1, limit=1
+        )
 
     async def _entries(self, record: RunRecord) -> Journal:
         found: list[EntryRecord] = []

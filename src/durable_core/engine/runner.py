@@ -63,6 +63,10 @@ class Surface(Protocol):
         """How long an unavailable store is asked again."""
         ...
 
+    def lasts(self, runner: Runner) -> bool:
+        """Whether the run's lease has not ended yet, as far as can be known here."""
+        ...
+
     def committed(self, runner: Runner, transition: Transition) -> None:
         """A transition is durable: others may have to be woken."""
         ...
@@ -220,10 +224,10 @@ class Runner:
 
     def _answered(self, transition: Transition, verdict: CommitVerdict | None) -> None:
         self._busy = False
-        if self.closed:
-            return
         if verdict is CommitVerdict.APPLIED:
             self.applied(transition)
+        elif self.closed:
+            return
         else:
             self.lose("its last commit was refused" if verdict else "the store is out of reach")
 
@@ -232,6 +236,8 @@ class Runner:
         self.status = transition.status
         self._last = transition
         self._surface.committed(self, transition)
+        if self.closed:
+            return  # it was lost meanwhile; those it concerns are told all the same
         if transition.ended or transition.release:
             self.drop()
             return
@@ -246,6 +252,8 @@ class Runner:
         if self._surface.draining:
             self._soon()
             return
+        if transition.attempts and not self.may_begin():
+            return
         for attempt in transition.attempts:
             self._out += 1
             slots.run(attempt, self)
@@ -253,6 +261,13 @@ class Runner:
             delay_s = self._surface.clock.seconds_until(transition.resume_at_ms)
             # One ms more: the clock counts whole ones.
             self._timer = asyncio.get_running_loop().call_later(delay_s + 0.001, self._go_on)
+
+    def may_begin(self) -> bool:
+        """Whether handlers may begin. Once the lease has ended they may not: whoever took the
+        run over may have completed those units. Then the run is dropped."""
+        if not self.closed and not self._surface.lasts(self):
+            self.lose("it ended before the next handler could begin")
+        return not self.closed
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
@@ -291,10 +306,10 @@ class Runner:
         """The transaction is over, with this transition committed, or with none: let what
         gathered be advanced, or the next transaction begin."""
         self._busy = False
-        if self.closed:
-            return
         if applied is not None:
             self.applied(applied)
+        elif self.closed:
+            return
         elif self._events or self._surface.draining:
             self._soon()  # before the next transaction, or it could be kept waiting for ever
         else:
@@ -337,6 +352,11 @@ class Runner:
         if not self.closed:
             self._surface.lost(self, why)
             self.drop()
+
+    def lease_is_gone(self) -> None:
+        """The store says so. A commit in flight may be what ended it: then its verdict counts."""
+        if not self._busy:
+            self.lose("another worker holds it")
 
     def drop(self) -> None:
         """Forget the run; its handlers are cancelled."""

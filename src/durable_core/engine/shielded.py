@@ -1,9 +1,10 @@
-"""Shielded: work that goes on to its end although whoever waits for it is cancelled."""
+"""Shielded: work that goes on to its end although whoever waits for it is cancelled, and
+waiting for the ends of tasks."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 
@@ -24,3 +25,13 @@ async def to_the_end(
     task.result()
     if cancelled is not None:
         raise cancelled
+
+
+async def ended(tasks: Iterable[asyncio.Task[None] | None], patience_s: float) -> None:
+    """Wait for the end of these, then cancel those that hang."""
+    going = [task for task in tasks if task is not None]
+    if going:
+        await asyncio.wait(going, timeout=max(0.0, patience_s))
+        for task in going:
+            task.cancel()
+        await asyncio.gather(*going, return_exceptions=True)

@@ -87,15 +87,18 @@ class Slots:
             del calls[key]
             if not calls:
                 del self._calls[reporter]
-        if not self._waiting:
-            self._on_free()
+        while self._waiting:
+            turn = next(iter(self._waiting))
+            if not turn.may_begin():
+                self.drop(turn)
+                continue
+            waiting = self._waiting.pop(turn)
+            attempt = waiting.pop(next(iter(waiting)))
+            if waiting:
+                self._waiting[turn] = waiting  # behind the others
+            self._start(attempt, turn)
             return
-        turn = next(iter(self._waiting))
-        waiting = self._waiting.pop(turn)
-        attempt = waiting.pop(next(iter(waiting)))
-        if waiting:
-            self._waiting[turn] = waiting  # behind the others
-        self._start(attempt, turn)
+        self._on_free()
 
     def _forget_if_empty(self, reporter: Reporter) -> None:
         if not self._waiting[reporter]:

@@ -54,9 +54,8 @@ async def _transact(runner: Runner, call: Call) -> tuple[Report | None, Transiti
         report = await call.invoke(conn=transaction.conn)
         if not isinstance(report, AttemptSucceeded):
             return report, None
-        if runner.closed:
+        if runner.closed or not call.settle():
             return None, None
-        call.settle()
         runner.take_report(report)
         transition = runner.decide()
         if transition is None:

@@ -21,17 +21,16 @@ from concurrent.futures import Executor
 from datetime import timedelta
 from typing import Any
 
-from ..codec.records import waits_from_text
 from ..errors import DurableError, StoreUnavailableError
-from ..kernel.failure import Failure
 from ..kernel.outcome import Transition
 from ..kernel.program import ProgramFactory
 from ..kernel.reports import Report
-from ..kernel.transition import Held, park
+from ..kernel.transition import Held
 from ..store import (
     ClaimedRun,
     ClaimRequest,
     Commit,
+    CommitVerdict,
     EntryRecord,
     InboxRecord,
     Kind,
@@ -41,13 +40,14 @@ from .attempts import Call, Surroundings
 from .clock import Backoff
 from .committer import Answer, Committer
 from .lease import Holder, LeaseKeeper
-from .mapping import commit_of, journal_of, newest, run_context
+from .mapping import hand_back, journal_of, newest, run_context
 from .observer import LeaseLost, RunClaimed, RunFinished, RunSuspended
 from .runner import Runner
 from .shared import Shared, WorkerOptions
-from .shielded import to_the_end
+from .shielded import ended, to_the_end
 from .slots import Slots
 from .transact import transact
+from .unreadable import held_or_terminated
 
 log = logging.getLogger("durable.worker")
 
@@ -58,6 +58,8 @@ LONGEST_PAUSE_S = 5.0
 COMPLAIN_EVERY_S = 30.0
 STORE_GRACE_S = 4.0
 """How long a draining worker waits for a store that does not answer."""
+GIVEN_BACK_MS = 1_000
+"""When a claimed run that could not be read, for whatever reason, is tried again."""
 SHORTEST_SLEEP_S = 0.01
 """Between a claim that came back short and the next."""
 
@@ -171,7 +173,7 @@ class Worker:
         for runner in list(self._held.values()):
             runner.drain()
         # A claim is not cancelled: what it leased would be lost for a lease.
-        await _ended([self._claiming], self._grace_s + STORE_GRACE_S)
+        await ended([self._claiming], self._grace_s + STORE_GRACE_S)
         for runner in list(self._held.values()):
             runner.drain()
         if not self._hurried:
@@ -186,7 +188,7 @@ class Worker:
             )
             runner.drop()
         await self._committer.close(STORE_GRACE_S)
-        await _ended([self._mail_task], STORE_GRACE_S)
+        await ended([self._mail_task], STORE_GRACE_S)
         await self._keeper.stop()
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
@@ -222,7 +224,8 @@ class Worker:
                 wanted, self._mail_wanted = self._mail_wanted, {}
                 leases = [self._held[run_id].lease for run_id in wanted if run_id in self._held]
                 if leases:
-                    self._mail_came(await self.store.inbox(leases))
+                    mail = await self.store.inbox(leases)
+                    self._mail_came(mail, {lease.run_id: lease.epoch for lease in leases})
         except StoreUnavailableError as error:
             log.warning(
                 "mail could not be fetched; the next commit or renewal brings it: %s", error
@@ -230,10 +233,13 @@ class Worker:
         finally:
             self._mail_task = None
 
-    def _mail_came(self, mail: Mapping[str, tuple[InboxRecord, ...]]) -> None:
+    def _mail_came(
+        self, mail: Mapping[str, tuple[InboxRecord, ...]], epochs: Mapping[str, int]
+    ) -> None:
         for run_id, records in mail.items():
             runner = self._held.get(run_id)
-            if runner is not None:
+            # Of a run that is held anew, old mail may have been consumed meanwhile.
+            if runner is not None and runner.lease.epoch == epochs[run_id]:
                 runner.mail(records)
 
     def _expired(self, holders: Iterable[Holder]) -> None:
@@ -242,12 +248,12 @@ class Worker:
             if runner is holder:
                 runner.lose("it could not be renewed in time")
 
-    def _renewed(self, result: RenewResult) -> None:
+    def _renewed(self, result: RenewResult, lost: Iterable[Holder]) -> None:
         self.clock.set(result.now_ms)
-        for run_id in result.lost:
-            runner = self._held.get(run_id)
-            if runner is not None:
-                runner.lose("another worker holds it")
+        for holder in lost:
+            runner = self._held.get(holder.lease.run_id)
+            if runner is holder:
+                runner.lease_is_gone()
         self.mail(result.mail)
 
     # --- claiming ------------------------------------------------------------------------------
@@ -297,6 +303,7 @@ class Worker:
         self._full = False
         if limit <= 0:
             return None
+        asked_at = self._keeper.now()
         batch = await self.store.claim(
             ClaimRequest(
                 worker=self.name,
@@ -310,7 +317,7 @@ class Worker:
         )
         self.clock.set(batch.now_ms)
         for claimed in batch.runs:
-            await self._adopt(claimed)
+            await self._adopt_or_give_back(claimed, asked_at)
         self._full = self._hungry = len(batch.runs) == limit
         return batch.next_due_ms
 
@@ -330,7 +337,22 @@ class Worker:
 
     # --- adopting a claimed run ------------------------------------------------------------------
 
-    async def _adopt(self, claimed: ClaimedRun) -> None:
+    async def _adopt_or_give_back(self, claimed: ClaimedRun, since: float) -> None:
+        """One run's trouble must not keep the others of its batch from being adopted."""
+        try:
+            await self._adopt(claimed, since)
+        except Exception as error:
+            self._complain(error)
+            record = claimed.run
+            runner = self._held.get(record.run_id)
+            if runner is not None and runner.record is record:
+                runner.drop()
+            now_ms = self.clock.now_ms() + GIVEN_BACK_MS
+            seen, after_seq = newest(claimed.inbox, 0), record.entry_count
+            commit = hand_back(record, None, after_seq=after_seq, seen=seen, now_ms=now_ms)
+            self.submit(commit, lambda verdict: None)
+
+    async def _adopt(self, claimed: ClaimedRun, since: float) -> None:
         record = claimed.run
         before = self._held.get(record.run_id)
         if before is not None:
@@ -362,7 +384,7 @@ class Worker:
         self._held[record.run_id] = runner
         if record.deaths >= max(1, self._limits.worker_deaths - 2):
             self._suspects.add(record.run_id)
-        self._keeper.hold(record.run_id, runner)
+        self._keeper.hold(record.run_id, runner, since)
         try:
             runner.begin(claimed.inbox)
         except DurableError as error:
@@ -381,19 +403,16 @@ class Worker:
     def _park(self, claimed: ClaimedRun, error: DurableError) -> None:
         """What is stored of it cannot be read: hold it, and go on with the others."""
         record = claimed.run
-        log.error("run %s is parked as undecodable: %s", record.run_id, error)
-        known = any(wait.reason == "undecodable" for wait in waits_from_text(record.waiting))
-        transition = park(
-            run_context(record, self._limits),
-            after_seq=record.entry_count,
-            generation=record.generation,
-            reason="undecodable",
-            failure=Failure(type=type(error).__name__, message=str(error)),
-            now_ms=self.clock.now_ms(),
-            again=not known,
-        )
-        seen = newest(claimed.inbox, 0)
-        self.submit(commit_of(transition, record, record.epoch, seen), lambda verdict: None)
+        log.error("run %s cannot be decoded, and is held: %s", record.run_id, error)
+        commit = held_or_terminated(claimed, error, limits=self._limits, now_ms=self.clock.now_ms())
+
+        def answer(verdict: CommitVerdict | None) -> None:
+            if commit.finished and verdict is CommitVerdict.APPLIED:
+                self._local.run_ended(record.run_id)
+                for message in commit.messages:
+                    self._local.delivered(message.run_id)
+
+        self.submit(commit, answer)
 
     # --- what runners need (runner.Surface) ------------------------------------------------------
 
@@ -413,6 +432,10 @@ class Worker:
     def patience_s(self) -> float:
         """How long an unavailable store is asked again: a lease."""
         return self._lease_ms / 1000
+
+    def lasts(self, runner: Runner) -> bool:
+        """Whether the run's lease has not ended yet."""
+        return self._keeper.lasts(runner.run_id, runner)
 
     def _threads(self) -> Executor:
         # An abandoned handler keeps both, its thread and its slot.
@@ -475,13 +498,3 @@ class Worker:
             self._observers.tell(
                 LeaseLost(run_id=runner.run_id, workflow=runner.workflow, worker=self.name)
             )
-
-
-async def _ended(tasks: Iterable[asyncio.Task[None] | None], patience_s: float) -> None:
-    """Wait for the end of these, then cancel those that hang."""
-    going = [task for task in tasks if task is not None]
-    if going:
-        await asyncio.wait(going, timeout=max(0.0, patience_s))
-        for task in going:
-            task.cancel()
-        await asyncio.gather(*going, return_exceptions=True)

@@ -1,0 +1,255 @@
+"""Zombies: what comes late, from before a lease ended, changes nothing and begins nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import pytest
+from tests.engine.stage import AT_ONCE, PATIENCE_S, Stage, Watch
+
+from durable_core import Engine, Host, Limits, RunCancelled, StepContext, Workflow
+from durable_core.engine.lease import Holder, LeaseKeeper
+from durable_core.errors import StoreUnavailableError
+from durable_core.store import (
+    ClaimBatch,
+    ClaimRequest,
+    Commit,
+    CommitResult,
+    EntryRecord,
+    Lease,
+    RenewResult,
+)
+from durable_core.testing.memory import MemoryStore
+from durable_core.testing.virtual_time import VirtualTime
+
+Ctx = StepContext[Any, Any]
+
+
+async def one(ctx: Ctx) -> int:
+    return 1
+
+
+class SlowAnswers(MemoryStore):
+    """Answers to the first call of ``verb`` come ``seconds`` later than they are true."""
+
+    def __init__(self, time: VirtualTime, verb: str, seconds: float) -> None:
+        super().__init__(clock=time.now_ms)
+        self.verb = verb
+        self.seconds = seconds
+        self.frozen = False
+
+    async def _late(self, verb: str) -> None:
+        if self.verb == verb:
+            self.verb = ""
+            self.frozen = True
+            await asyncio.sleep(self.seconds)
+            self.frozen = False
+
+    async def claim(self, request: ClaimRequest) -> ClaimBatch:
+        batch = await super().claim(request)
+        if batch.runs:
+            await self._late("claim")
+        return batch
+
+    async def commit(self, commits: Sequence[Commit]) -> CommitResult:
+        result = await super().commit(commits)
+        await self._late("commit")
+        return result
+
+    async def renew(self, leases: Sequence[Lease], *, lease_ms: int) -> RenewResult:
+        if self.frozen:
+            await asyncio.sleep(self.seconds)
+        return await super().renew(leases, lease_ms=lease_ms)
+
+
+@pytest.mark.parametrize("verb", ["claim", "commit"])
+def test_an_answer_that_comes_after_the_lease_begins_no_handler(verb: str) -> None:
+    calls: list[tuple[str, str]] = []
+
+    async def step(ctx: Ctx) -> int:
+        calls.append((ctx.unit, ctx.deps))
+        return 1
+
+    workflow = Workflow("w").step("a", step, retry=AT_ONCE).step("b", step)
+
+    async def main(time: VirtualTime) -> None:
+        store = SlowAnswers(time, verb, 100)
+        host = Host(renew_in_thread=False)
+        slow = Engine(store, [workflow], host=host, lifespan=lambda: _deps("slow"))
+        quick = Engine(store.twin(), [workflow], host=host, lifespan=lambda: _deps("quick"))
+        async with slow, quick:
+            async with slow.worker(lease=10):
+                run = await slow.start(workflow, id="r")
+                await asyncio.sleep(1)
+                async with quick.worker(lease=10):
+                    await quick.run("r").result()
+                await asyncio.sleep(200)
+            assert await run.result() == {"a": 1, "b": 1}
+
+    time = VirtualTime()
+    loop = time.loop()
+    loop.run_until_complete(main(time))
+    loop.close()
+    late = [("a", "slow")] if verb == "commit" else []
+    assert [call for call in calls if call[1] == "slow"] == late
+
+
+@contextlib.asynccontextmanager
+async def _deps(name: str) -> Any:
+    yield name
+
+
+# --- renewals that cross a hand-over --------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class Held:
+    lease: Lease
+
+
+async def test_a_renewal_of_a_lease_given_up_names_its_holder_and_not_who_holds_it_now() -> None:
+    lost: asyncio.Future[list[Holder]] = asyncio.get_running_loop().create_future()
+    old, new = (Held(Lease(run_id="r", epoch=epoch)) for epoch in (1, 2))
+
+    class Store(MemoryStore):
+        async def renew(self, leases: Sequence[Lease], *, lease_ms: int) -> RenewResult:
+            keeper.let_go("r", old)
+            keeper.hold("r", new, keeper.now())  # claimed again while the renewal is under way
+            return RenewResult(lost=frozenset({"r"}), mail=frozenset(), now_ms=0)
+
+    keeper = LeaseKeeper(
+        Store(),
+        lease_ms=100,
+        stall_limit_s=60,
+        on_result=lambda result, holders: lost.set_result(holders),
+        on_expired=lambda holders: None,
+        in_thread=False,
+    )
+    keeper.hold("r", old, keeper.now() - 0.09)
+    assert await asyncio.wait_for(lost, PATIENCE_S) == [old]
+    assert not keeper.lasts("r", old)
+    await keeper.stop()
+
+
+async def test_a_committed_end_is_told_although_the_lease_was_lost_before_the_answer() -> None:
+    workflow = Workflow("w").step("a", one)
+
+    class Store(MemoryStore):
+        async def commit(self, commits: Sequence[Commit]) -> CommitResult:
+            result = await super().commit(commits)
+            if commits[0].finished:
+                for runner in list(worker._running._held.values()):  # type: ignore[union-attr]
+                    runner.lease_is_gone()
+                    runner.lose("as in a renewal that crossed")
+            return result
+
+        async def wait_for_work(self, timeout_ms: int | None) -> bool:
+            return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    engine = Engine(Store(), [workflow])
+    async with engine, (worker := engine.worker()):
+        run = await engine.start(workflow)
+        assert await run.result(timeout=PATIENCE_S) == {"a": 1}
+
+
+# --- transactions and their time-outs -------------------------------------------------------------
+
+
+async def test_a_transactional_handler_that_was_abandoned_commits_nothing(stage: Stage) -> None:
+    go_on = asyncio.Event()
+    numbers = []
+
+    async def stubborn(ctx: Ctx) -> int:
+        numbers.append(ctx.attempt)
+        if ctx.attempt == 1:
+            while not go_on.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await go_on.wait()
+        return ctx.attempt
+
+    workflow = Workflow("w").step("a", stubborn, transactional=True, timeout=0.02, retry=AT_ONCE)
+    limits = Limits(cancel_grace=timedelta(milliseconds=20))
+    async with stage.running(workflow, limits=limits) as engine:
+        run = await engine.start(workflow)
+        asyncio.get_running_loop().call_later(0.2, go_on.set)
+        assert await run.result(timeout=PATIENCE_S) == {"a": 2}
+        kinds = [entry.kind for entry in await run.journal()]
+        assert kinds == ["attempt_failed", "unit_completed", "run_completed"]
+    assert numbers == [1, 2]
+
+
+# --- what cannot be read --------------------------------------------------------------------------
+
+
+class Damaged(MemoryStore):
+    """Claims of run ``bad`` come with a journal nobody can read, or cannot be completed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unreachable = asyncio.Event()
+
+    async def claim(self, request: ClaimRequest) -> ClaimBatch:
+        batch = await super().claim(request)
+        runs = []
+        for claimed in batch.runs:
+            if claimed.run.run_id == "bad":
+                entry = EntryRecord(seq=1, kind="?", unit="?", attempt=1, at_ms=0, format=99)
+                claimed = attrs.evolve(claimed, entries=(entry,) * claimed.run.entry_count)
+            if claimed.run.run_id == "far":
+                claimed = attrs.evolve(
+                    claimed, run=attrs.evolve(claimed.run, entry_count=1), entries=()
+                )
+            runs.append(claimed)
+        return attrs.evolve(batch, runs=tuple(runs))
+
+    async def journal(
+        self, run_id: str, *, after_seq: int = 0, limit: int = 1_000
+    ) -> tuple[EntryRecord, ...]:
+        if run_id == "far":
+            self.unreachable.set()
+            raise StoreUnavailableError("the page cannot be read now")
+        return await super().journal(run_id, after_seq=after_seq, limit=limit)
+
+
+async def test_a_run_that_cannot_be_read_can_be_terminated() -> None:
+    workflow = Workflow("w").sleep("nap", 3600).step("a", one)
+    watch = Watch()
+    engine = Engine(Damaged(), [workflow], observers=[watch])
+    async with engine, engine.worker():
+        run = await engine.start(workflow, id="bad")
+        await watch.until("RunSuspended", "bad")
+        await run.cancel(mode="terminate", reason="it is damaged")
+        with pytest.raises(RunCancelled, match="it is damaged"):
+            await run.result(timeout=PATIENCE_S)
+
+
+async def test_a_run_whose_journal_cannot_be_fetched_does_not_keep_others_from_being_claimed() -> (
+    None
+):
+    workflow = Workflow("w").step("a", one)
+    store = Damaged()
+    engine = Engine(store, [workflow])
+    async with engine:
+        runs = [await engine.start(workflow, id=run_id) for run_id in ("far", "x", "y")]
+        async with engine.worker(lease=600):
+            for run in runs[1:]:
+                assert await run.result(timeout=PATIENCE_S) == {"a": 1}
+            await asyncio.wait_for(store.unreachable.wait(), PATIENCE_S)
+
+
+async def test_an_engine_entered_while_the_last_one_leaves_it_stays_open(stage: Stage) -> None:
+    workflow = Workflow("w").step("a", one)
+    engine = stage.engine(workflow)
+    await engine.__aenter__()
+    leaving = asyncio.create_task(engine.__aexit__(None, None, None))
+    await asyncio.sleep(0)
+    async with engine:
+        await leaving
+        async with engine.worker():
+            run = await engine.start(workflow)
+            assert await run.result(timeout=PATIENCE_S) == {"a": 1}
