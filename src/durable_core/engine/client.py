@@ -6,7 +6,7 @@ this process did is told to its own workers at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeVar, overload
 
@@ -26,12 +26,13 @@ from ..kernel.event import MessageKind
 from ..kernel.policy import Duration
 from ..kernel.run import RunStatus
 from ..kernel.value import Payload
-from ..store import DeliverVerdict, Message, NewRun, RunRecord
+from ..store import CreateResult, DeliverVerdict, Message, NewRun, RunRecord
 from ..workflow.definition import Workflow
 from ..workflow.loose import codec_of
 from . import arguments
 from .clock import time_ordered_id
 from .forking import inherited
+from .gathering import Gathering
 from .given import encode_given
 from .info import waits_of
 from .observer import RunStarted
@@ -48,6 +49,8 @@ SPARE_INBOX = 1_000
 
 class Client(Reading):
     """The verbs on runs."""
+
+    _gathering: Gathering
 
     # --- starting ------------------------------------------------------------------------------
 
@@ -151,7 +154,10 @@ class Client(Reading):
             )
         if not news:
             return []
-        results = await shared.store.create(news, conn=conn)
+        if conn is None and len(news) == 1:
+            results: Sequence[CreateResult] = [await self._gathering.create(news[0])]
+        else:
+            results = await shared.store.create(news, conn=conn)
         if any(result.created for result in results):
             shared.local.runs_are_due()
         if shared.observers:

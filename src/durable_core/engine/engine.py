@@ -20,6 +20,7 @@ from ..workflow.registry import Definition, Lowering, Registry
 from . import arguments
 from .client import Client
 from .clock import Host, StoreClock
+from .gathering import Gathering
 from .info import Reader
 from .lifespan import Lifespan, checked
 from .listener import Listener
@@ -127,6 +128,7 @@ class Engine(Client):
         except BaseException:
             await shared.store.close()
             raise
+        self._gathering = Gathering(shared.store)
         self._ends = Ends(shared.store, shared.listener, entropy=shared.host.entropy)
         shared.local.on_ended = self._ends.ended
         self._lifespan = Lifespan(self._lifespan_factory, self)

@@ -23,6 +23,8 @@ from .shared import Shared
 from .waiting import Ends
 
 JOURNAL_PAGE = 1_000
+SHORT_JOURNAL = 10
+"""Entries that are read in one call rather than the last one first."""
 LIST_PAGE = 100
 
 
@@ -133,10 +135,12 @@ class Reading:
         return self._reader.info(record, result)
 
     async def _result(self, record: RunRecord) -> Any:
-        """Most often the last entry says it all; a view over the journal needs the whole."""
-        last = await self._last_entry(record)
-        if last and last[0].payload is not None:
-            return self._reader.result(record, journal_of(last))
+        """The last entry may say it all; a view over the journal needs the whole, and where that
+        is short, asking twice costs more than it saves."""
+        if record.entry_count > SHORT_JOURNAL:
+            last = await self._last_entry(record)
+            if last and last[0].payload is not None:
+                return self._reader.result(record, journal_of(last))
         return self._reader.result(record, await self._entries(record))
 
     async def _last_entry(self, record: RunRecord) -> tuple[EntryRecord, ...]:
