@@ -59,11 +59,11 @@ def blocks(kinds: tuple[str, ...]) -> st.SearchStrategy[Block]:
     )
 
 
-def plans() -> st.SearchStrategy[Plan]:
+def plans(kinds: tuple[str, ...] = KINDS) -> st.SearchStrategy[Plan]:
     """Random plans of one to five steps."""
     return st.builds(
         Plan,
-        blocks=st.lists(blocks(KINDS), min_size=1, max_size=5).map(tuple),
+        blocks=st.lists(blocks(kinds), min_size=1, max_size=5).map(tuple),
         returns=st.booleans(),
     )
 
@@ -84,6 +84,10 @@ def _add(workflow: Workflow[Any, Any], name: str, block: Block) -> Workflow[Any,
     match block.kind:
         case "step":
             return workflow.step(name, _handler(block), compensate=undo, retry=QUICK)
+        case "transaction":
+            return workflow.step(
+                name, _handler(block), transactional=True, compensate=undo, retry=QUICK
+            )
         case "parallel":
             entries = {
                 f"{name}e{i}": Branch(_handler(block, i), compensate=undo, retry=QUICK)

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 from durable_core import Engine, Host, JsonCodec, Limits
@@ -22,7 +23,7 @@ from durable_core.errors import StoreUnavailableError
 from durable_core.kernel import journal as j
 from durable_core.kernel.ids import UnitKey
 from durable_core.kernel.invariants import check_journal
-from durable_core.store import ClaimRequest, Kind, Message, NewRun, RunRecord
+from durable_core.store import ClaimRequest, Kind, Lease, Message, NewRun, RunRecord
 from durable_core.testing.memory import MemoryStore
 from durable_core.testing.virtual_time import InlineExecutor, VirtualTime
 from durable_core.workflow import Definition, Registry, input_digest
@@ -45,6 +46,14 @@ class FaultyStore:
     def __getattr__(self, name: str) -> Any:
         verb = getattr(self._store, name)
         return self._exposed(verb, name) if name in VERBS else verb
+
+    @asynccontextmanager
+    async def transaction(self, lease: Lease) -> AsyncIterator[Any]:
+        """Begins and commits as unreliably."""
+        await self._exposed(self._store.now_ms, "begin")()
+        async with self._store.transaction(lease) as transaction:
+            commit = self._exposed(transaction.commit, "commit")
+            yield SimpleNamespace(conn=transaction.conn, commit=commit)
 
     def _exposed(
         self, verb: Callable[..., Awaitable[Any]], name: str
@@ -225,6 +234,19 @@ class Rivalry:
                     engine.worker(concurrency=4, lease=LEASE, grace=1, name=f"worker-{number}")
                 )
             yield
+
+    async def come_and_go(self) -> None:
+        """Workers that join for a moment, and are drained again."""
+        pick = self.random.choice
+        for number in range(self.random.randrange(4)):
+            await asyncio.sleep(pick((0, 0.05, 3, 25)))
+            engine, _ = self.engine()
+            name = f"guest-{number}"
+            try:
+                async with engine.worker(lease=LEASE, grace=pick((0, 1, 20)), name=name):
+                    await asyncio.sleep(pick((0, 0.05, 3, 25)))
+            except StoreUnavailableError:
+                pass  # it could not even begin
 
     def calm_down(self) -> None:
         """From now on nothing goes wrong."""

@@ -13,7 +13,7 @@ from collections import Counter
 
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
-from tests.properties.plans import Plan, plans, workflow_of
+from tests.properties.plans import KINDS, Plan, plans, workflow_of
 from tests.properties.rivals import LEASE, LEASE_S, Rivalry
 from tests.properties.test_crash_points import EARLY, told
 
@@ -22,6 +22,7 @@ from durable_core.kernel.event import MessageKind
 from durable_core.kernel.value import Payload
 from durable_core.store import Message
 
+RIVAL_PLANS = plans((*KINDS, "transaction", "transaction"))
 PLAN_S = 250.0
 """No plan takes longer than this when nothing goes wrong."""
 PATIENCE_S = 3 * LEASE_S + PLAN_S
@@ -48,7 +49,7 @@ def check_same(found: Rivalry, expected: Rivalry) -> None:
 
 
 @settings(max_examples=60)
-@given(plans(), st.integers(0, 2**32), st.sampled_from([0.05, 0.2, 0.4]))
+@given(RIVAL_PLANS, st.integers(0, 2**32), st.sampled_from([0.05, 0.2, 0.4]))
 def test_mishaps_zombies_and_thieves_change_neither_result_nor_journal(
     plan: Plan, seed: int, trouble: float
 ) -> None:
@@ -59,12 +60,14 @@ def test_mishaps_zombies_and_thieves_change_neither_result_nor_journal(
         await rivalry.create({"order": 1})
         await rivalry.deliver(EARLY)
         async with rivalry.workers(2):
+            guests = asyncio.create_task(rivalry.come_and_go())
             for _ in range(rivalry.random.randrange(8)):
                 await asyncio.sleep(rivalry.random.choice((0, 0.01, 1, 20)))
                 await rivalry.expire()
             await rivalry.until_all_ended(rivalry.random.choice((10, 100, 300)))
             rivalry.calm_down()
             assert await rivalry.until_all_ended(PATIENCE_S), "the run is stuck"
+            await guests
 
     rivalry.live(main)
     check_same(rivalry, in_peace(plan))
@@ -88,7 +91,7 @@ OPERATIONS = (
 
 @settings(max_examples=80)
 @given(
-    plans(),
+    RIVAL_PLANS,
     st.integers(0, 2**32),
     st.sampled_from([0.0, 0.1, 0.3]),
     st.lists(st.tuples(st.sampled_from((0, 0.01, 0.3, 2, 15, 60)), st.integers(0, 7)), max_size=8),
@@ -102,6 +105,7 @@ def test_whatever_an_operator_does_meanwhile_the_rules_hold_and_runs_end(
     async def main() -> None:
         await rivalry.create({"order": 1})
         async with rivalry.workers(2):
+            guests = asyncio.create_task(rivalry.come_and_go())
             for after_s, what in does:
                 await asyncio.sleep(after_s)
                 if what < len(OPERATIONS):
@@ -113,6 +117,7 @@ def test_whatever_an_operator_does_meanwhile_the_rules_hold_and_runs_end(
                     await rivalry.expire()
             rivalry.calm_down()
             await rivalry.deliver(OPERATIONS[1])
+            await guests
             assert await rivalry.until_all_ended(PATIENCE_S), "a run is stuck"
 
     rivalry.live(main)
@@ -121,7 +126,7 @@ def test_whatever_an_operator_does_meanwhile_the_rules_hold_and_runs_end(
 
 
 @settings(max_examples=40)
-@given(plans(), st.integers(0, 2**32))
+@given(RIVAL_PLANS, st.integers(0, 2**32))
 def test_a_worker_that_leaves_after_each_commit_comes_to_the_same(plan: Plan, seed: int) -> None:
     note(f"seed {seed}")
     rivalry = Rivalry([workflow_of(plan)], seed)
