@@ -247,16 +247,3 @@ async def test_a_run_whose_journal_cannot_be_fetched_does_not_keep_others_from_b
             for run in runs[1:]:
                 assert await run.result(timeout=PATIENCE_S) == {"a": 1}
             await asyncio.wait_for(store.unreachable.wait(), PATIENCE_S)
-
-
-async def test_an_engine_entered_while_the_last_one_leaves_it_stays_open(stage: Stage) -> None:
-    workflow = Workflow("w").step("a", one)
-    engine = stage.engine(workflow)
-    await engine.__aenter__()
-    leaving = asyncio.create_task(engine.__aexit__(None, None, None))
-    await asyncio.sleep(0)
-    async with engine:
-        await leaving
-        async with engine.worker():
-            run = await engine.start(workflow)
-            assert await run.result(timeout=PATIENCE_S) == {"a": 1}

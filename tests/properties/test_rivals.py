@@ -48,7 +48,7 @@ def check_same(found: Rivalry, expected: Rivalry) -> None:
     found.check_journals()
 
 
-@settings(max_examples=60)
+@settings(max_examples=250)
 @given(RIVAL_PLANS, st.integers(0, 2**32), st.sampled_from([0.05, 0.2, 0.4]))
 def test_mishaps_zombies_and_thieves_change_neither_result_nor_journal(
     plan: Plan, seed: int, trouble: float
@@ -89,7 +89,7 @@ OPERATIONS = (
 )
 
 
-@settings(max_examples=80)
+@settings(max_examples=250)
 @given(
     RIVAL_PLANS,
     st.integers(0, 2**32),
@@ -125,7 +125,7 @@ def test_whatever_an_operator_does_meanwhile_the_rules_hold_and_runs_end(
     rivalry.check_beginnings()
 
 
-@settings(max_examples=40)
+@settings(max_examples=60)
 @given(RIVAL_PLANS, st.integers(0, 2**32))
 def test_a_worker_that_leaves_after_each_commit_comes_to_the_same(plan: Plan, seed: int) -> None:
     note(f"seed {seed}")

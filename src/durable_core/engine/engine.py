@@ -98,7 +98,8 @@ class Engine(Client):
         self._ready = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = 0
-        self._opening = asyncio.Lock()
+        self._opening = asyncio.Lock()  # one for each event loop: it belongs to one
+        self._opening_in: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
         return f"<Engine with {', '.join(self._shared.registry.names) or 'no workflows'}>"
@@ -113,6 +114,8 @@ class Engine(Client):
         loop = asyncio.get_running_loop()
         if self._entered and (self._loop is not loop or self._pid != os.getpid()):
             self._check()
+        if self._opening_in is not loop:
+            self._opening, self._opening_in = asyncio.Lock(), loop
         async with self._opening:
             if not self._ready:
                 await self._open(loop)
