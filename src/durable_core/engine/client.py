@@ -154,10 +154,14 @@ class Client(Reading):
             )
         if not news:
             return []
-        if conn is None and len(news) == 1:
-            results: Sequence[CreateResult] = [await self._gathering.create(news[0])]
-        else:
-            results = await shared.store.create(news, conn=conn)
+        try:
+            if conn is None and len(news) == 1:
+                results: Sequence[CreateResult] = [await self._gathering.create(news[0])]
+            else:
+                results = await shared.store.create(news, conn=conn)
+        except BaseException:
+            shared.local.runs_are_due()  # cancelled or not, they may have been created
+            raise
         if any(result.created for result in results):
             shared.local.runs_are_due()
         if shared.observers:
@@ -347,7 +351,11 @@ class Client(Reading):
     ) -> DeliverVerdict:
         shared = self._check()
         inbox_limit = shared.limits.inbox + spare
-        (verdict,) = await shared.store.deliver([message], inbox_limit=inbox_limit, conn=conn)
+        try:
+            (verdict,) = await shared.store.deliver([message], inbox_limit=inbox_limit, conn=conn)
+        except BaseException:
+            shared.local.delivered(message.run_id)  # cancelled or not, it may have been
+            raise
         if verdict is DeliverVerdict.DELIVERED:
             shared.local.delivered(message.run_id)
         return verdict

@@ -11,7 +11,7 @@ While one batch is being written the next one gathers, so nothing waits for comp
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..errors import StoreUnavailableError
 from ..store import CreateResult, NewRun, Store
@@ -25,8 +25,10 @@ Waiter = asyncio.Future[CreateResult]
 class Gathering:
     """Creates runs; made anew each time the engine is opened."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, on_orphan: Callable[[], None] = lambda: None) -> None:
+        """``on_orphan`` is called when a start came through whose starter waits no more."""
         self._store = store
+        self._on_orphan = on_orphan
         self._pending: list[tuple[NewRun, Waiter]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -67,3 +69,5 @@ class Gathering:
         for (_, waiter), result in zip(batch, results, strict=True):
             if not waiter.done():
                 waiter.set_result(result)
+            else:
+                self._on_orphan()
