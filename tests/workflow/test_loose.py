@@ -126,7 +126,6 @@ def test_the_order_of_the_annotations_does_not_matter() -> None:
         {"cart": CART, "plain": (1, b"x")},
         Cart([], {}, {"point": Point(1, 2)}),
     ],
-    ids=repr,
 )
 def test_what_is_labelled_comes_back_equal_and_of_the_same_types(inner: Codec, value: Any) -> None:
     codec = loose_codec(inner, KNOWN)
