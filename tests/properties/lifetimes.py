@@ -268,4 +268,5 @@ class Machine:
             loop.close()
         self._graveyard.clear()
         self._burying = self.time.lenient = False
+        self.time.outside = 0
         asyncio.set_event_loop(None)

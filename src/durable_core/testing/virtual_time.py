@@ -54,7 +54,7 @@ class _Jump(selectors.DefaultSelector):
         self._time = time
 
     def select(self, timeout: float | None = None) -> list[Any]:
-        if self._time.outside and timeout != 0:
+        if self._time.outside > 0 and not self._time.lenient and timeout != 0:
             return super().select(1.0)
         ready = super().select(0.005 if self._time.lenient and timeout != 0 else 0)
         if not ready and timeout is None and not self._time.lenient:
