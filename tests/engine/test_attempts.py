@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 from tests.engine.stage import AT_ONCE, ONCE, PATIENCE_S, Stage
 
-from durable_core import Limits, Retry, RunFailed, StepContext, Suspend, Workflow
+from durable_core import (
+    DurableError,
+    Limits,
+    Retry,
+    RunFailed,
+    StepContext,
+    Suspend,
+    Workflow,
+)
 
 Ctx = StepContext[Any, Any]
 QUICK = Limits(cancel_grace=timedelta(milliseconds=30))
@@ -117,6 +125,7 @@ async def test_a_handler_that_does_not_stop_is_abandoned_and_its_late_value_igno
 ) -> None:
     go_on = asyncio.Event()
     ended = asyncio.Event()
+    refused: list[DurableError] = []
 
     async def stubborn(ctx: Ctx) -> str:
         if ctx.attempt > 1:
@@ -126,6 +135,10 @@ async def test_a_handler_that_does_not_stop_is_abandoned_and_its_late_value_igno
                 await go_on.wait()
             except asyncio.CancelledError:
                 continue
+        try:
+            ctx.deps  # noqa: B018  # its context is revoked
+        except DurableError as error:
+            refused.append(error)
         ended.set()
         return "late"
 
@@ -136,6 +149,7 @@ async def test_a_handler_that_does_not_stop_is_abandoned_and_its_late_value_igno
         go_on.set()
         await ended.wait()
         assert await run.result(timeout=PATIENCE_S) == {"a": "second"}
+    assert ["was abandoned" in str(error) for error in refused] == [True]
 
 
 async def test_an_abandoned_handler_keeps_its_slot_until_it_ends(stage: Stage) -> None:

@@ -193,6 +193,8 @@ class Call:
 
     def _abandon(self) -> None:
         self._abandoned = True
+        if self._invocation is not None:
+            self._invocation.context.revoke()
         log.warning(
             "the handler of %s in run %s has not ended although it was cancelled; it is left "
             "alone, and its slot stays taken until it ends",

@@ -13,6 +13,7 @@ from typing import Any, Generic, cast, overload
 
 from typing_extensions import TypeVar  # that of typing knows defaults from Python 3.13 on
 
+from ..errors import DurableError
 from ..kernel.ids import idempotency_key
 from ..kernel.outcome import Attempt
 from .callables import describe
@@ -44,6 +45,7 @@ class StepContext(Generic[DepsT_co, InputT_co]):
         "_log",
         "_place",
         "_results",
+        "_revoked",
         "_value",
     )
 
@@ -68,6 +70,11 @@ class StepContext(Generic[DepsT_co, InputT_co]):
         self._value = value
         self._input: Any = _NOT_READ
         self._results: Results | None = None
+        self._revoked = False
+
+    def revoke(self) -> None:
+        """The attempt was abandoned: whoever still holds this context can do nothing by it."""
+        self._revoked = True
 
     def __repr__(self) -> str:
         place = self._place
@@ -240,6 +247,7 @@ class StepContext(Generic[DepsT_co, InputT_co]):
         """The store's own connection, inside the transaction that commits this unit's entry."""
         if self._conn is None:
             raise self._only("conn", "in steps with transactional=True")
+        self._in_handler("conn")
         return self._conn
 
     @property
@@ -276,6 +284,12 @@ class StepContext(Generic[DepsT_co, InputT_co]):
     def _in_handler(self, attribute: str) -> Attempt:
         if self._attempt is None:
             raise self._only(attribute, "in handlers and compensators")
+        if self._revoked and attribute != "log":
+            raise DurableError(
+                f"attempt {self._attempt.number} of {self.unit!r} in run {self.run_id!r} was "
+                f"abandoned when it did not end in time, so ctx.{attribute} is closed to it; "
+                f"whatever it still does counts for nothing"
+            )
         return self._attempt
 
     def _only(self, attribute: str, where: str) -> AttributeError:
