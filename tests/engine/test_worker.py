@@ -156,45 +156,6 @@ def test_the_end_of_the_event_loop_is_no_failure_of_a_handler(stage: Stage) -> N
 # --- leases ------------------------------------------------------------------------------------
 
 
-async def test_a_handler_that_blocks_the_loop_keeps_its_lease(stage: Stage) -> None:
-    calls = []
-
-    async def blocking(ctx: Ctx) -> int:
-        calls.append(ctx.attempt)
-        time.sleep(0.9)  # noqa: ASYNC251  # what it is about
-        return 1
-
-    workflow = Workflow("w").step("a", blocking)
-    other = stage.store()
-    async with stage.running(workflow, worker={"lease": 0.3}) as engine:
-        run = await engine.start(workflow)
-        assert await run.result(timeout=PATIENCE_S) == {"a": 1}
-    await other.open()
-    record = (await other.get([run.id]))[run.id]
-    await other.close()
-    assert (calls, record.epoch) == ([1], 1)
-
-
-async def test_a_loop_that_stalls_for_too_long_loses_its_runs(
-    stage: Stage, caplog: pytest.LogCaptureFixture
-) -> None:
-    limits = Limits(loop_stall_limit=timedelta(milliseconds=100))
-    calls = []
-
-    async def blocking(ctx: Ctx) -> int:
-        calls.append(1)
-        if len(calls) == 1:
-            time.sleep(0.9)  # noqa: ASYNC251  # what it is about
-            await asyncio.sleep(0)
-        return len(calls)
-
-    workflow = Workflow("w").step("a", blocking)
-    async with stage.running(workflow, worker={"lease": 0.3}, limits=limits) as engine:
-        run = await engine.start(workflow)
-        await run.result(timeout=PATIENCE_S)
-    assert "lease" in caplog.text
-
-
 async def test_a_lost_lease_stops_the_handlers_and_commits_nothing(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
