@@ -362,7 +362,11 @@ class Store(Protocol):
         ...
 
     async def commit(self, commits: Sequence[Commit]) -> CommitResult:
-        """Apply transitions, each fenced, each with its own verdict; one transaction."""
+        """Apply transitions, each fenced, each with its own verdict; one transaction.
+
+        All transitions of a batch are applied first, in order, then its children are created, in
+        order, then its messages are delivered, in order (of the applied commits only).
+        """
         ...
 
     async def settled(self, commits: Sequence[Commit]) -> tuple[CommitVerdict, ...]:

@@ -80,7 +80,7 @@ class SqliteTransaction:
         connection.guard(False)
         try:
             batch = Batch(self._clock())
-            verdict = drive(connection, batch.apply(one))
+            (verdict,) = drive(connection, batch.commit([one]))
             if verdict is CommitVerdict.APPLIED:
                 drive(connection, batch.flush())
                 commit(connection, self._place, self._patience)

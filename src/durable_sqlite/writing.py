@@ -71,14 +71,12 @@ def deliver(
 def commit(commits: Sequence[Commit], now_ms: int) -> Steps[CommitResult]:
     """The verb ``commit``; the mail is read when all of them are applied."""
     batch = Batch(now_ms)
-    verdicts = []
+    verdicts = yield from batch.commit(commits)
+    yield from batch.flush()
     seen: dict[str, int] = {}
-    for one in commits:
-        verdict = yield from batch.apply(one)
-        verdicts.append(verdict)
+    for one, verdict in zip(commits, verdicts, strict=True):
         if verdict is CommitVerdict.APPLIED:
             seen[one.run_id] = max(one.seen, seen.get(one.run_id, 0))
-    yield from batch.flush()
     mail: dict[str, tuple[InboxRecord, ...]] = {}
     for run_id, known in seen.items():
         row = yield from batch.lease(run_id)
@@ -86,7 +84,7 @@ def commit(commits: Sequence[Commit], now_ms: int) -> Steps[CommitResult]:
             unseen = yield Query(queries.READ_INBOX, (run_id, known))
             if unseen:
                 mail[run_id] = tuple(map(inbox_from_row, unseen))
-    return CommitResult(verdicts=tuple(verdicts), now_ms=now_ms, mail=mail)
+    return CommitResult(verdicts=verdicts, now_ms=now_ms, mail=mail)
 
 
 class Batch:
@@ -207,8 +205,24 @@ class Batch:
 
     # --- commit ------------------------------------------------------------------------------
 
-    def apply(self, one: Commit) -> Steps[CommitVerdict]:
-        """One transition, whole or not at all."""
+    def commit(self, commits: Sequence[Commit]) -> Steps[tuple[CommitVerdict, ...]]:
+        """First all transitions, then their children, then their messages."""
+        verdicts, applied = [], []
+        for one in commits:
+            verdict = yield from self._apply(one)
+            verdicts.append(verdict)
+            if verdict is CommitVerdict.APPLIED:
+                applied.append(one)
+        for one in applied:
+            for child in one.children:
+                yield from self.create(child)
+        for one in applied:
+            for message in one.messages:
+                yield from self.deliver(message, None)
+        return tuple(verdicts)
+
+    def _apply(self, one: Commit) -> Steps[CommitVerdict]:
+        """One transition, whole or not at all; what comes of it for other runs is not part."""
         row = yield from self.lease(one.run_id)
         if row is None or row.owner is None or row.epoch != one.epoch:
             return CommitVerdict.FENCED
@@ -225,10 +239,6 @@ class Batch:
             yield from self._finish(row, one)
         elif one.release is not None:
             yield from self._release(row, one)
-        for child in one.children:
-            yield from self.create(child)
-        for message in one.messages:
-            yield from self.deliver(message, None)
         return CommitVerdict.APPLIED
 
     def _progress(self, row: LeaseRow, one: Commit) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import attrs
 
-from ..store import DeliverVerdict, Message, Store
+from ..store import CommitVerdict, DeliverVerdict, Message, Store
 from .contract_kit import (
     APPLIED,
     LEASE_MS,
@@ -229,6 +230,100 @@ class MessageContract(StoreFixtures):
         await started(store)
         await commit_all(store, [finish(children=(new_run("c"),), messages=(signal("c"),))])
         assert [m.name for m in (await claim_one(store, "c")).inbox] == ["go"]
+
+    async def test_a_message_arrives_though_a_later_commit_creates_its_run(
+        self, store: Store
+    ) -> None:
+        await started(store, "a")
+        await started(store, "b")
+        await commit_all(
+            store, [step("a", messages=(signal("c"),)), step("b", children=(new_run("c"),))]
+        )
+        assert [m.name for m in (await claim_one(store, "c")).inbox] == ["go"]
+
+    async def test_the_first_commit_that_names_a_child_creates_it(self, store: Store) -> None:
+        for run_id in "ab":
+            await started(store, run_id)
+        first, second = new_run("c", parent_id="a"), new_run("c", parent_id="b")
+        await commit_all(store, [step("a", children=(first,)), finish("b", children=(second,))])
+        assert (await store.get(["c"]))["c"].parent_id == "a"
+
+    async def test_messages_of_a_batch_arrive_in_the_order_of_its_commits(
+        self, store: Store
+    ) -> None:
+        for run_id in "abc":
+            await started(store, run_id)
+        await commit_all(
+            store,
+            [
+                finish("a", messages=(signal("c", "1"), signal("c", "2"))),
+                step("c"),
+                step("b", messages=(signal("c", "3", dedupe="k"), signal("c", "4", dedupe="k"))),
+            ],
+        )
+        assert [m.name for m in (await store.inbox([lease("c")]))["c"]] == ["1", "2", "3"]
+
+    async def test_a_message_is_too_late_for_a_run_that_ends_in_the_same_batch(
+        self, store: Store
+    ) -> None:
+        """Wherever in the batch it ends: so it makes no difference in which order they came."""
+        for run_id in "abc":
+            await started(store, run_id)
+        late = (signal("a", dedupe="k"), signal("c", dedupe="k"))
+        await commit_all(store, [finish("a"), step("b", messages=late), finish("c")])
+        runs = await store.get(["a", "c"])
+        assert {run.status for run in runs.values()} == {"completed"}
+        assert await store.deliver(list(late)) == (FINISHED, FINISHED)
+        for run_id in "ac":
+            await store.deliver([Message(run_id=run_id, kind="retry", reopens=True)])
+        for claimed in (await claim(store)).runs:
+            assert [(m.seq, m.kind) for m in claimed.inbox] == [(1, "retry")]
+
+    async def test_a_message_opens_a_run_again_that_ends_in_the_same_batch(
+        self, store: Store
+    ) -> None:
+        for run_id in "abc":
+            await started(store, run_id)
+        undo = tuple(Message(run_id=run_id, kind="rollback", reopens=True) for run_id in "ac")
+        await commit_all(
+            store, [finish("a", failure="{}"), step("b", messages=undo), finish("c", failure="{}")]
+        )
+        for run in (await store.get(["a", "c"])).values():
+            assert (run.status, run.due_at_ms) == ("pending", START_MS)
+            assert (run.finished_at_ms, run.failure) == (None, None)
+        for claimed in (await claim(store)).runs:
+            assert [(m.seq, m.kind) for m in claimed.inbox] == [(1, "rollback")]
+
+    async def test_a_token_of_the_same_batch_is_open_for_its_messages(self, store: Store) -> None:
+        for run_id in "abc":
+            await started(store, run_id)
+        await commit_all(store, [step("c", tokens_opened=("old",))])
+        asked = tuple(signal("c", token, token=token) for token in ("old", "new"))
+        await commit_all(
+            store,
+            [
+                step("a", messages=asked),
+                step("c", after_seq=1, tokens_opened=("new",), tokens_closed=("old",)),
+            ],
+        )
+        assert [m.name for m in (await store.inbox([lease("c")]))["c"]] == ["new"]
+
+    async def test_only_applied_commits_have_children_and_messages(self, store: Store) -> None:
+        await started(store, "a")
+        await started(store, "b")
+        extras: dict[str, Any] = {"children": (new_run("c"),), "messages": (signal("b"),)}
+        result = await store.commit(
+            [step("a", epoch=9, **extras), step("a"), step("a", after_seq=5, **extras)]
+        )
+        assert result.verdicts == (CommitVerdict.FENCED, APPLIED, CommitVerdict.CONFLICT)
+        assert await store.get(["c"]) == {}
+        assert await store.inbox([lease("b")]) == {}
+
+    async def test_mail_of_a_batch_includes_its_own_messages(self, store: Store) -> None:
+        await started(store, "a")
+        await started(store, "b")
+        result = await store.commit([step("a"), step("b", messages=(signal("a"),))])
+        assert {run_id: [m.seq for m in mail] for run_id, mail in result.mail.items()} == {"a": [1]}
 
     async def test_a_commit_is_not_held_up_by_a_full_inbox(self, store: Store) -> None:
         await started(store, "a")

@@ -171,7 +171,7 @@ class MemoryStore:
         mail: dict[str, tuple[InboxRecord, ...]] = {}
         with shared.lock:
             now = shared.clock()
-            verdicts = tuple(shared.state.apply(commit, now) for commit in commits)
+            verdicts = shared.state.commit(commits, now)
             seen: dict[str, int] = {}
             for commit, verdict in zip(commits, verdicts, strict=True):
                 if verdict is CommitVerdict.APPLIED:

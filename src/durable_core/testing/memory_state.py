@@ -6,6 +6,8 @@ The rules are numbered in ``durable_core.store``; the methods name the one they 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 
 from ..kernel.value import Payload
@@ -236,8 +238,21 @@ class State:
             )
         ]
 
-    def apply(self, commit: Commit, now: int) -> CommitVerdict:
-        """One transition, whole or not at all."""
+    def commit(self, commits: Sequence[Commit], now: int) -> tuple[CommitVerdict, ...]:
+        """A batch: first its transitions, then their children, then their messages."""
+        verdicts = tuple(self._apply(commit, now) for commit in commits)
+        pairs = zip(commits, verdicts, strict=True)
+        applied = [commit for commit, verdict in pairs if verdict is CommitVerdict.APPLIED]
+        for commit in applied:
+            for child in commit.children:
+                self.create(child, now)
+        for commit in applied:
+            for message in commit.messages:
+                self.deliver(message, now, None)
+        return verdicts
+
+    def _apply(self, commit: Commit, now: int) -> CommitVerdict:
+        """One transition, whole or not at all; what comes of it for other runs is not part."""
         run = self.held(commit.run_id, commit.epoch)
         if run is None:
             return CommitVerdict.FENCED
@@ -257,10 +272,6 @@ class State:
             if token in run.tokens and not run.tokens[token].used:
                 del run.tokens[token]
         self._let_go(run, commit, now)
-        for child in commit.children:
-            self.create(child, now)
-        for message in commit.messages:
-            self.deliver(message, now, None)
         return CommitVerdict.APPLIED
 
     def _let_go(self, run: StoredRun, commit: Commit, now: int) -> None:
