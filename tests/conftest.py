@@ -30,5 +30,6 @@ pytest.register_assert_rewrite(
     "durable_core.testing.agreement",
     "durable_core.testing.contract_leases",
     "durable_core.testing.contract_messages",
+    "durable_core.testing.contract_retention",
     "durable_core.testing.contract_runs",
 )

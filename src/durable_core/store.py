@@ -397,6 +397,20 @@ class Store(Protocol):
         """Entries in commit order after ``after_seq``; an empty tuple for an unknown run."""
         ...
 
+    async def prune(
+        self, *, before_ms: int, statuses: tuple[str, ...] | None = None, limit: int = 1_000
+    ) -> int:
+        """Remove up to ``limit`` ended runs that finished before ``before_ms`` and whose status
+        is one of these (None: any), the oldest end first; one transaction. Gives how many were
+        removed: fewer where runs are large, but none only when there are none.
+
+        A run is removed wholly (record, journal, inbox, dedupe keys, tokens, attributes) or not
+        at all, and never while its parent exists: a family goes from the root down, over
+        successive calls, so that a live parent, at any height, finds the records of its
+        children. The id may be used anew afterwards, and sees nothing of the old run.
+        """
+        ...
+
     async def wait_for_work(self, timeout_ms: int | None) -> bool:
         """Return True soon after anything may have changed through another connection, or
         False when the time is up. May return True spuriously; never misses for long."""

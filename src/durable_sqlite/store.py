@@ -38,7 +38,7 @@ from durable_core.store import (
     RunRecord,
 )
 
-from . import claiming, leasing, queries, reading, schema, writing
+from . import claiming, leasing, pruning, queries, reading, schema, writing
 from .connection import Patience, StoreConnection, connect, in_thread, prepare, read, write
 from .steps import Query, Steps, drive, join
 from .transaction import SqliteTransaction, transaction
@@ -196,6 +196,12 @@ class SqliteStore:
     ) -> tuple[EntryRecord, ...]:
         """Entries in commit order."""
         return await self._read(lambda: reading.journal(run_id, after_seq, limit))
+
+    async def prune(
+        self, *, before_ms: int, statuses: tuple[str, ...] | None = None, limit: int = 1_000
+    ) -> int:
+        """Remove ended runs, the oldest end first."""
+        return await self._write(lambda: pruning.prune(before_ms, statuses, limit))
 
     async def wait_for_work(self, timeout_ms: int | None) -> bool:
         """Look every few ms whether anybody else has committed; own commits do not count."""

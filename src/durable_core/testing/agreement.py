@@ -249,17 +249,21 @@ class StoreAgreement(RuleBasedStateMachine):
         self.both(lambda store: store.settled(commits))
 
     def grant(self, wished: list[Wish]) -> list[Commit]:
-        """Commits of held runs, if there are any, else of whatever there is."""
+        """Commits of held runs, if there are any, else of whatever there is; of nothing, none."""
         found = self.both(lambda store: store.get(RUNS))
         held = [run for run in found.values() if run.owner is not None]
         leases = [Lease(run_id=run.run_id, epoch=run.epoch) for run in held]
         inbox = self.both(lambda store: store.inbox(leases))
         mail = {run_id: [message.seq for message in inbox[run_id]] for run_id in inbox}
-        return [wish.commit(held or list(found.values()), mail) for wish in wished]
+        runs = held or list(found.values())
+        return [wish.commit(runs, mail) for wish in wished if runs]
 
     @rule(wish=wishes)
     def transact(self, wish: Wish) -> None:
-        (commit,) = self.grant([wish])
+        commits = self.grant([wish])
+        if not commits:
+            return
+        (commit,) = commits
 
         async def transact(store: Store) -> object:
             try:
@@ -270,6 +274,15 @@ class StoreAgreement(RuleBasedStateMachine):
                 return type(error)
 
         self.both(transact)
+
+    @rule(
+        before=st.sampled_from((-61_000, -10, 0, 1)),
+        statuses=st.none() | st.lists(st.sampled_from(STATUSES), max_size=3).map(tuple),
+        limit=st.integers(1, 3),
+    )
+    def prune(self, before: int, statuses: tuple[str, ...] | None, limit: int) -> None:
+        before_ms = self.clock.now_ms + before
+        self.both(lambda store: store.prune(before_ms=before_ms, statuses=statuses, limit=limit))
 
     @rule(held=st.lists(leases, max_size=4))
     def renew(self, held: list[Lease]) -> None:

@@ -13,8 +13,8 @@ An adapter's test file holds one subclass that says how its store is made::
                 await store.close()
 
 The tests are coroutines: run them with pytest-asyncio in mode ``auto``. For failures that show
-the values they compare, register ``durable_core.testing.contract_leases``, ``_messages`` and
-``_runs`` with ``pytest.register_assert_rewrite`` in a ``conftest.py``.
+the values they compare, register ``durable_core.testing.contract_leases``, ``_messages``,
+``_retention`` and ``_runs`` with ``pytest.register_assert_rewrite`` in a ``conftest.py``.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from __future__ import annotations
 from .contract_kit import HandClock
 from .contract_leases import ClaimContract, CommitContract
 from .contract_messages import MessageContract
+from .contract_retention import RetentionContract
 from .contract_runs import RunContract
 
 __all__ = ["HandClock", "StoreContract"]
 
 
-class StoreContract(RunContract, ClaimContract, CommitContract, MessageContract):
+class StoreContract(RunContract, ClaimContract, CommitContract, MessageContract, RetentionContract):
     """All parts of the contract."""

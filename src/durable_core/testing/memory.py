@@ -243,6 +243,17 @@ class MemoryStore:
             entries = [] if run is None else [entry for _, entry in run.entries]
         return tuple(entry for entry in entries if entry.seq > after_seq)[:limit]
 
+    async def prune(
+        self, *, before_ms: int, statuses: tuple[str, ...] | None = None, limit: int = 1_000
+    ) -> int:
+        """Remove ended runs, the oldest end first."""
+        shared = self._checked()
+        with shared.lock:
+            removed = shared.state.prune(before_ms, statuses, limit)
+            if removed:
+                shared.changed()
+        return removed
+
     async def wait_for_work(self, timeout_ms: int | None) -> bool:
         """Wait for any change, whoever made it; of claims and renewals nobody is told."""
         shared = self._checked()

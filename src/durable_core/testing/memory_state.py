@@ -289,6 +289,20 @@ class State:
             if unseen:
                 run.wake(now)
 
+    def prune(self, before: int, statuses: tuple[str, ...] | None, limit: int) -> int:
+        """Forget the oldest ends; who has a parent now goes no earlier than the next time."""
+        prunable = sorted(
+            (run.finished_at_ms, run_id)
+            for run_id, run in self.runs.items()
+            if run.finished_at_ms is not None
+            and run.finished_at_ms < before
+            and (statuses is None or run.status in statuses)
+            and run.new.parent_id not in self.runs
+        )[:limit]
+        for _, run_id in prunable:
+            del self.runs[run_id]
+        return len(prunable)
+
     def settled(self, commit: Commit) -> CommitVerdict:
         """Whether a commit landed: by its first entry, else by what it would have left behind."""
         run = self.runs.get(commit.run_id)

@@ -74,6 +74,7 @@ CREATE INDEX durable_lease_deaths ON durable_lease (deaths)
 -- lease row are kept for a run that is opened again.
 CREATE TABLE durable_outcome (
     run_id TEXT NOT NULL PRIMARY KEY,
+    parent_id TEXT, -- a copy of the run's, for pruning
     status TEXT NOT NULL,
     generation INTEGER NOT NULL,
     waiting TEXT,
@@ -88,8 +89,10 @@ CREATE TABLE durable_outcome (
 -- Listing ended runs of one status, newest first.
 CREATE INDEX durable_outcome_status ON durable_outcome (status, created_at_ms, run_id);
 
--- Pruning, oldest end first.
-CREATE INDEX durable_outcome_finished ON durable_outcome (finished_at_ms);
+-- Pruning, oldest end first. All that decides stands in the index, so that runs which must stay,
+-- because their parent is still there, are passed over quickly.
+CREATE INDEX durable_outcome_finished
+    ON durable_outcome (finished_at_ms, run_id, status, parent_id, entry_count);
 
 -- The journal. Append only. The epoch tells who wrote an entry, for commits of unknown outcome.
 CREATE TABLE durable_entry (
