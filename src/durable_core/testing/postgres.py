@@ -133,7 +133,7 @@ class PostgresServer:
         if self.running:
             return
         if self._folder is not None:
-            self._bring_up()
+            self.restart()
             return
         atexit.register(self._stop_at_exit)
         self._folder = folder_of(self._user)
@@ -162,17 +162,15 @@ class PostgresServer:
     def kill_all(self) -> None:
         """SIGKILL to every process of it, so that none says goodbye to a client."""
         process = self._living()
-        process.send_signal(signal.SIGSTOP)  # it collects no child, so no pid is used anew
-        for child in _children(process.pid):
-            with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
+        process.send_signal(signal.SIGSTOP)  # lest it sees the others die, and reacts
+        self._kill_the_others()
         process.kill()
         process.wait()
 
     def restart(self) -> None:
         """End it if it runs, and start it again with its data and at the same port."""
         self._end()
-        self.start()
+        self._bring_up()
 
     def _living(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
@@ -223,6 +221,7 @@ class PostgresServer:
             "listen_addresses": "127.0.0.1",
             "port": str(self._port),
             "unix_socket_directories": "",
+            "cluster_name": self.folder.name,
             **self.settings,
         }
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
@@ -267,7 +266,14 @@ class PostgresServer:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(patience_s)
                 break
+        self._kill_the_others()  # those that outlived it, as after `kill`, hold its memory
         self._process = None
+
+    def _kill_the_others(self) -> None:
+        """All but the main process: they bear the name of the server in their titles."""
+        for pid in _titled(f"postgres: {self.folder.name}: "):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _stop_at_exit(self) -> None:
         if os.getpid() == self._owner:  # and not a process forked from it
@@ -321,22 +327,20 @@ def _free_port() -> int:
             return port
 
 
-def _children(parent: int) -> Iterator[int]:
-    """The pids of a process's children: from /proc, or from ps where there is none."""
-    stats = list(Path("/proc").glob("[0-9]*/stat"))
-    for stat in stats:
+def _titled(title: str) -> Iterator[int]:
+    """The pids of processes whose title begins so: from /proc, or from ps where there is none."""
+    titles = list(Path("/proc").glob("[0-9]*/cmdline"))
+    for path in titles:
         with suppress(OSError):  # it has ended meanwhile
-            # "pid (name) state parent ...", where the name may hold spaces and brackets
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
-                yield int(stat.parent.name)
-    if not stats:
-        table = subprocess.run(
-            ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
-        )
+            if path.read_bytes().startswith(title.encode()):
+                yield int(path.parent.name)
+    if not titles:
+        command = ("ps", "-A", "-ww", "-o", "pid=,args=")
+        table = subprocess.run(command, capture_output=True, text=True, check=True)
         for line in table.stdout.splitlines():
-            pid, its_parent = map(int, line.split())
-            if its_parent == parent:
-                yield pid
+            pid, _, its_title = line.strip().partition(" ")
+            if its_title.lstrip().startswith(title):
+                yield int(pid)
 
 
 def _delete(folder: Path) -> None:

@@ -20,11 +20,16 @@ async def own_schema(dsn: str) -> AsyncIterator[str]:
 
     Raises if it cannot be dropped in time, which means that somebody still holds a lock in it.
     """
-    name = f"t_{secrets.token_hex(8)}"
+    name = unused_schema()
     try:
         yield name
     finally:
         await drop_schema(dsn, name)
+
+
+def unused_schema() -> str:
+    """A name that no other test uses, whatever server they share."""
+    return f"t_{secrets.token_hex(8)}"
 
 
 async def drop_schema(dsn: str, name: str) -> None:
