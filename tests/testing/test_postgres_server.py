@@ -54,6 +54,7 @@ print(server.binaries.folder, server.folder)
 """
 
 ENDLESS = "DO $$ BEGIN LOOP END LOOP; END $$"
+LOCK_FILE = "SELECT pg_read_file('postmaster.pid')"
 STATE = "SELECT state FROM pg_stat_activity WHERE pid = $1"
 
 
@@ -92,8 +93,8 @@ async def processes_of(server_dsn: str) -> list[int]:
     """The main process of a server, and the others with one that serves us."""
     async with connected(server_dsn) as connection:
         rows = await connection.fetch("SELECT pid FROM pg_stat_activity")
-        file = await connection.fetchval("SELECT pg_read_file('postmaster.pid')")
-    return [int(file.split()[0]), *(row["pid"] for row in rows)]
+        lock_file = await connection.fetchval(LOCK_FILE)
+    return [int(lock_file.splitlines()[0]), *(row["pid"] for row in rows)]
 
 
 @contextmanager
@@ -115,6 +116,12 @@ def still_running(descriptors: Sequence[int], within_s: float) -> int:
     for descriptor in descriptors:
         select.select([descriptor], [], [], within_s)
     return len(descriptors) - len(select.select(descriptors, [], [], 0)[0])
+
+
+def shared_memory() -> list[list[str]]:
+    """The key and the number of every segment of this machine."""
+    lines = Path("/proc/sysvipc/shm").read_text(encoding="utf-8").splitlines()
+    return [line.split()[:2] for line in lines]
 
 
 def start_python(code: str) -> subprocess.Popen[str]:
@@ -194,16 +201,21 @@ async def test_killing_all_leaves_no_process(some_postgres: Binaries) -> None:
 
 @on_linux
 @pytest.mark.parametrize("end", ["kill", "kill_all", "nothing"])
-async def test_stopping_leaves_no_process_and_no_folder(some_postgres: Binaries, end: str) -> None:
+async def test_stopping_leaves_no_process_no_folder_and_no_shared_memory(
+    some_postgres: Binaries, end: str
+) -> None:
     server = PostgresServer(some_postgres)
     server.start()
     folder, dsn = server.folder, server.dsn()
+    segment = (await ask(dsn, LOCK_FILE)).splitlines()[6].split()
+    assert segment in shared_memory()
     with watched(await processes_of(dsn)) as descriptors:
         if end != "nothing":
             getattr(server, end)()
         server.stop()
         assert still_running(descriptors, within_s=5) == 0
     assert not folder.exists()
+    assert segment not in shared_memory()
     with pytest.raises(OSError):
         await asyncpg.connect(dsn, timeout=5)
 

@@ -14,6 +14,7 @@ exit, and on Linux also when it is killed.
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
 import secrets
 import shutil
@@ -65,6 +66,8 @@ GLANCE_S = 0.005
 PORTS = range(15_000, 32_000)
 """Below the ports that systems hand out to clients: one of those could hold ours while we are
 down, and a client that keeps trying a closed port in that range may even reach itself."""
+
+IPC_RMID = 0  # from <sys/ipc.h>
 
 PASSING = ("could not create any TCP/IP sockets", "is still in use", "already exists")
 """What the log says when the port or the folder is still taken: by backends that a killed
@@ -148,6 +151,7 @@ class PostgresServer:
         """End it and delete its folder; the more firmly the longer it takes."""
         self._end()
         if self._folder is not None:
+            self._free_memory()
             _delete(self._folder)
             self._folder = None
         self._port = 0
@@ -248,12 +252,23 @@ class PostgresServer:
         return False
 
     def _is_ready(self, pid: int) -> bool:
-        """What its lock file says, where ``pg_ctl --wait`` looks too: no driver is needed."""
-        try:
-            lines = (self.folder / "data" / "postmaster.pid").read_text().splitlines()
-        except FileNotFoundError:
-            return False
+        """Where ``pg_ctl --wait`` looks too, so that no driver is needed."""
+        lines = self._lock_file()
         return len(lines) > 7 and lines[0] == str(pid) and lines[7].strip() == "ready"
+
+    def _free_memory(self) -> None:
+        """Give back the shared memory that a killed server holds on to; a system has only so much.
+
+        Its number follows its key in the lock file, which only a killed server leaves behind.
+        """
+        lines = self._lock_file()
+        if len(lines) > 6:
+            ctypes.CDLL(None).shmctl(int(lines[6].split()[1]), IPC_RMID, None)
+
+    def _lock_file(self) -> list[str]:
+        with suppress(FileNotFoundError):
+            return (self.folder / "data" / "postmaster.pid").read_text().splitlines()
+        return []
 
     def _end(self) -> None:
         """Ask it to disconnect everybody, then to drop everything, then ask no more."""
