@@ -1,5 +1,7 @@
-"""Postgres adapter of durable-core: not written yet, this package only reserves its place.
+"""Postgres adapter of durable-core: ``PgStore``, and the SQL of its schema."""
 
-It will hold ``PgStore``, with the same file names and the same order of methods as
-``durable_sqlite``. Until then there is nothing to import from here.
-"""
+from .connection import PgConn
+from .schema import migration_sql
+from .store import PgStore
+
+__all__ = ["PgConn", "PgStore", "migration_sql"]

@@ -1,0 +1,366 @@
+"""PgStore: the protocol's verbs on one schema of a Postgres database.
+
+Each verb is one call of a function in the database, committed by itself: one round trip. With
+``plain`` it is several statements in one transaction. Methods stand in the protocol's order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar, cast
+
+import asyncpg
+import asyncpg.pool
+import attrs
+
+from durable_core.errors import DurableError, SchemaVersionError, StoreUnavailableError
+from durable_core.store import (
+    ClaimBatch,
+    ClaimRequest,
+    Commit,
+    CommitResult,
+    CommitVerdict,
+    CreateResult,
+    DeliverVerdict,
+    EntryRecord,
+    InboxRecord,
+    Lease,
+    Message,
+    NewRun,
+    RenewResult,
+    RunFilter,
+    RunRecord,
+)
+
+from . import leasing, queries, reading, schema, verbs, writing
+from .connection import Address, Connections
+from .listen import Bell, poll
+from .queries import in_schema
+from .schema_name import SchemaName
+from .steps import Steps, drive
+from .transaction import PgTransaction, transaction
+from .translate import DRIVER_ERRORS, translated
+
+T = TypeVar("T")
+
+TIMEOUT_S = 30.0
+
+
+@attrs.frozen(slots=True)
+class _Link:
+    """What an open store holds, and where it may be used from."""
+
+    connections: Connections
+    bell: Bell | None
+    home: Any  # which database this is
+    loop: asyncio.AbstractEventLoop
+    pid: int
+
+
+class PgStore:
+    """A ``Store`` in a Postgres schema, version 15 or newer.
+
+    ``dsn_or_pool``: a DSN (``postgresql://user@host/database``), or an ``asyncpg.Pool`` that is
+    open, which the store uses and does not close. ``schema``: where its tables are. ``listen``:
+    hear of changes by LISTEN (one connection more); else the database is asked a few times a
+    second. ``pooler``: for a pooler in transaction mode: no prepared statements, no LISTEN,
+    explicit transactions. ``plain``: no functions in the database, several round trips a verb,
+    for engines that refuse PL/pgSQL. ``timeout_s``: how long a verb may take. The clock is the
+    database's, unless a test brings its own ``clock`` (ms since 1970 UTC).
+    """
+
+    def __init__(
+        self,
+        dsn_or_pool: Any,
+        *,
+        schema: str = "durable",
+        listen: bool = True,
+        pooler: bool = False,
+        plain: bool = False,
+        timeout_s: float = TIMEOUT_S,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        if not isinstance(dsn_or_pool, str | asyncpg.Pool):
+            raise DurableError(
+                "PgStore needs a DSN such as postgresql://user@host/database, or an asyncpg.Pool, "
+                f"not {type(dsn_or_pool).__qualname__}."
+            )
+        given = isinstance(dsn_or_pool, str)
+        self._address = Address(
+            dsn=cast(str, dsn_or_pool) if given else None,
+            pool=None if given else cast(Any, dsn_or_pool),
+            pooler=pooler,
+            timeout_s=timeout_s,
+        )
+        self._schema = SchemaName(schema)
+        self._listen = listen and not pooler
+        self._plain = plain
+        self._clock = clock
+        self._verbs = verbs.PLAIN if plain else verbs.FUNCTIONS
+        self._link: _Link | None = None
+
+    async def open(self, *, migrate: bool | None = None) -> None:
+        """Connect, and verify the schema; migrate it first if ``migrate`` is True."""
+        if self._link is not None:
+            self._checked()
+            return
+        connections = Connections(self._address)
+        await connections.open()
+        try:
+            home = await connections.using(lambda conn: self._prepare(conn, migrate is True))
+        except BaseException:
+            await connections.close()
+            raise
+        bell = Bell(connections, self._schema.channel) if self._listen else None
+        self._link = _Link(connections, bell, home, asyncio.get_running_loop(), os.getpid())
+
+    async def close(self) -> None:
+        """Close every connection, when what is under way has come to its end."""
+        link, self._link = self._link, None
+        if link is None:
+            return
+        await asyncio.shield(asyncio.ensure_future(_close(link)))
+
+    def twin(self) -> PgStore:
+        """An unopened store on the same database."""
+        address = self._address
+        return PgStore(
+            address.pool if address.dsn is None else address.dsn,
+            schema=self._schema.name,
+            listen=self._listen,
+            pooler=address.pooler,
+            plain=self._plain,
+            timeout_s=address.timeout_s,
+            clock=self._clock,
+        )
+
+    async def now_ms(self) -> int:
+        """The database's clock."""
+        if self._clock is not None:
+            self._checked()
+            return self._clock()
+        ((now_ms,),) = await self._checked().connections.fetch(queries.NOW)
+        return int(now_ms)
+
+    async def create(self, runs: Sequence[NewRun], *, conn: Any = None) -> tuple[CreateResult, ...]:
+        """Create runs that do not exist yet."""
+
+        def steps() -> Steps[tuple[CreateResult, ...]]:
+            return self._verbs.create(runs, self._now())
+
+        if conn is not None:
+            return await self._join(conn, steps)
+        results = await self._write(steps)
+        self._ring_if(any(result.created for result in results))
+        return results
+
+    async def deliver(
+        self, messages: Sequence[Message], *, inbox_limit: int = 10_000, conn: Any = None
+    ) -> tuple[DeliverVerdict, ...]:
+        """Put messages into inboxes and make their runs due. With ``conn`` they are on their way
+        once the caller has committed, and in the inbox when a worker next looks."""
+
+        def steps() -> Steps[tuple[DeliverVerdict, ...]]:
+            verb = self._verbs.deliver if conn is None else self._verbs.post
+            return verb(messages, self._now(), inbox_limit)
+
+        if conn is not None:
+            return await self._join(conn, steps)
+        verdicts = await self._write(steps)
+        self._ring_if(DeliverVerdict.DELIVERED in verdicts)
+        return verdicts
+
+    async def claim(self, request: ClaimRequest) -> ClaimBatch:
+        """Lease due runs."""
+        return await self._write(lambda: self._verbs.claim(request, self._now()))
+
+    async def commit(self, commits: Sequence[Commit]) -> CommitResult:
+        """Apply transitions, each fenced, each with its own verdict."""
+        result = await self._write(
+            lambda: self._verbs.commit(commits, self._now()),
+            explicit=writing.names_a_run_twice(commits),
+        )
+        self._ring_if(any(concerns_others(one, result.now_ms) for one in commits))
+        return result
+
+    async def settled(self, commits: Sequence[Commit]) -> tuple[CommitVerdict, ...]:
+        """Which of these commits landed; waits for those that are still going on."""
+        return await self._write(lambda: leasing.settled(commits), explicit=True)
+
+    async def renew(self, leases: Sequence[Lease], *, lease_ms: int) -> RenewResult:
+        """Extend the leases whose epoch is current."""
+        return await self._write(lambda: self._verbs.renew(leases, lease_ms, self._now()))
+
+    async def inbox(self, leases: Sequence[Lease]) -> Mapping[str, tuple[InboxRecord, ...]]:
+        """Unseen messages of held runs; what was posted to them is put into their inboxes."""
+        return await self._write(lambda: self._verbs.inbox(leases, self._now()))
+
+    async def get(self, run_ids: Sequence[str]) -> Mapping[str, RunRecord]:
+        """The records of the runs that exist."""
+        return await self._read(lambda: reading.get(run_ids))
+
+    async def find(self, query: RunFilter) -> tuple[RunRecord, ...]:
+        """One page of runs, newest first."""
+        return await self._read(lambda: reading.find(query), at_one_moment=True)
+
+    async def journal(
+        self, run_id: str, *, after_seq: int = 0, limit: int = 1_000
+    ) -> tuple[EntryRecord, ...]:
+        """Entries in commit order."""
+        return await self._read(lambda: reading.journal(run_id, after_seq, limit))
+
+    async def prune(
+        self, *, before_ms: int, statuses: tuple[str, ...] | None = None, limit: int = 1_000
+    ) -> int:
+        """Remove ended runs, the oldest end first."""
+        return await self._write(lambda: self._verbs.prune(before_ms, statuses, limit))
+
+    async def wait_for_work(self, timeout_ms: int | None) -> bool:
+        """Wait until another process lets us hear of a change; without LISTEN, for a moment."""
+        bell = self._checked().bell
+        if bell is None:
+            return await poll(timeout_ms, asyncio.sleep)
+        return await bell.wait(timeout_ms)
+
+    def transaction(self, lease: Lease) -> AbstractAsyncContextManager[PgTransaction]:
+        """A transaction that holds the run's fence."""
+        return transaction(
+            self._checked().connections,
+            lease,
+            schema=self._schema,
+            committing=lambda one: self._verbs.commit([one], self._now()),
+        )
+
+    # --- connections -------------------------------------------------------------------------
+
+    def _now(self) -> int | None:
+        """What the verbs are told of the time: nothing, then they ask the database's clock."""
+        return None if self._clock is None else self._clock()
+
+    async def _prepare(self, conn: Any, migrate: bool) -> Any:
+        """See that server and schema are what the store needs; tells which database it is."""
+        place, known = self._address.place, schema.migrations(plain=self._plain)
+        ((number, encoding, isolation, read_only),) = await conn.fetch(queries.IN_FORCE)
+        if number < schema.OLDEST_SERVER:
+            raise SchemaVersionError(
+                f"{place} runs Postgres {number // 10_000}, and durable-core needs 15 or newer."
+            )
+        if encoding != "UTF8":
+            raise SchemaVersionError(
+                f"{place} is encoded in {encoding}, which cannot hold every text: durable-core "
+                "needs a database with ENCODING 'UTF8'."
+            )
+        if isolation != "read committed" and not (self._plain or self._address.pooler):
+            raise StoreUnavailableError(
+                f"Connections to {place} begin transactions as {isolation!r}, but the store's "
+                "functions need 'read committed': give the pool "
+                "server_settings={'default_transaction_isolation': 'read committed'}."
+            )
+        if read_only == "on":
+            raise StoreUnavailableError(
+                f"{place} is read-only (a standby, or default_transaction_read_only is on): "
+                "connect to the primary, e.g. with target_session_attrs=read-write in the DSN."
+            )
+        if migrate:
+            await schema.migrate(conn, self._schema, place, known)
+        await schema.verify(conn, self._schema, place, known)
+        if await conn.fetchval(queries.MAY_WRITE, self._schema.name) is False:
+            raise StoreUnavailableError(
+                f"The role may not write the tables of {self._schema.quoted} in {place}: grant it "
+                "SELECT, INSERT, UPDATE and DELETE on all tables of the schema."
+            )
+        return await conn.fetchval(in_schema(queries.READ_HOME, self._schema))
+
+    def _checked(self) -> _Link:
+        """The connections, if the store is open and used from where it was opened."""
+        link = self._link
+        if link is None:
+            raise DurableError("This store is not open: `await store.open()` first.")
+        if link.pid != os.getpid():
+            raise DurableError(
+                f"This store was opened in process {link.pid} and cannot be used after a fork, in "
+                f"process {os.getpid()}: both would talk on the same connections. Open a store of "
+                "its own (`store.twin()`) in each process, after the fork."
+            )
+        if link.loop is not asyncio.get_running_loop():
+            raise DurableError(
+                "This store was opened in another event loop: open a store of its own "
+                "(`store.twin()`) in each loop."
+            )
+        return link
+
+    def _ring_if(self, news: bool) -> None:
+        if news and self._link is not None and self._link.bell is not None:
+            self._link.bell.ring()
+
+    # --- running steps -----------------------------------------------------------------------
+
+    async def _write(self, steps: Callable[[], Steps[T]], *, explicit: bool = False) -> T:
+        connections = self._checked().connections
+
+        async def work(conn: Any) -> T:
+            return await drive(conn, steps(), self._schema)
+
+        if explicit or self._plain or self._address.pooler:
+            return await connections.in_transaction(work, writes=True)
+        return await connections.alone(work, writes=True)
+
+    async def _read(self, steps: Callable[[], Steps[T]], *, at_one_moment: bool = False) -> T:
+        connections = self._checked().connections
+
+        async def work(conn: Any) -> T:
+            return await drive(conn, steps(), self._schema)
+
+        if at_one_moment or self._address.pooler:
+            begin = queries.BEGIN_READ
+            return await connections.in_transaction(work, writes=False, begin=begin)
+        return await connections.alone(work, writes=False)
+
+    async def _join(self, conn: Any, steps: Callable[[], Steps[T]]) -> T:
+        """Run on the caller's connection, in the caller's transaction, which stays open."""
+        link = self._checked()
+        if not isinstance(conn, asyncpg.Connection | asyncpg.pool.PoolConnectionProxy):
+            raise DurableError(
+                "conn= must be an asyncpg connection, or one acquired from an asyncpg pool, not "
+                f"{type(conn).__qualname__}."
+            )
+        try:
+            await self._check_joinable(conn, link)
+            result = await drive(conn, steps(), self._schema)
+            if link.bell is not None:
+                # Heard when the caller commits, also by this process, which cannot know when.
+                await conn.fetch(queries.NOTIFY, self._schema.channel, "")
+            return result
+        except DRIVER_ERRORS as error:
+            raise translated(error, "the database of conn=") from error
+
+    async def _check_joinable(self, conn: Any, link: _Link) -> None:
+        """A transaction is open, and on the store's database."""
+        if conn.is_closed():
+            raise DurableError("conn= is closed: give an open connection.")
+        if not conn.is_in_transaction():
+            raise DurableError(
+                "conn= is in autocommit mode and has no transaction open: use it inside "
+                "`async with conn.transaction():`, together with your own statements."
+            )
+        home = await conn.fetchval(in_schema(queries.READ_HOME, self._schema))
+        if home != link.home:
+            raise DurableError(
+                f"conn= is connected to another database than {self._address.place}, where the "
+                "store keeps its runs: one transaction cannot span both."
+            )
+
+
+def concerns_others(one: Commit, now_ms: int) -> bool:
+    """Whether a commit makes something that another process may wait for: work, mail, an end."""
+    due = None if one.release is None else one.release.due_at_ms
+    return bool(one.finished or one.children or one.messages or (due is not None and due <= now_ms))
+
+
+async def _close(link: _Link) -> None:
+    if link.bell is not None:
+        await link.bell.close()
+    await link.connections.close()

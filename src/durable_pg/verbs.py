@@ -1,0 +1,53 @@
+"""Verbs: the two ways of doing what the protocol asks for, by functions or by plain statements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+
+from durable_core.store import (
+    ClaimBatch,
+    ClaimRequest,
+    Commit,
+    CommitResult,
+    CreateResult,
+    DeliverVerdict,
+    InboxRecord,
+    Lease,
+    Message,
+    NewRun,
+    RenewResult,
+)
+
+from . import claiming, leasing, pruning, writing
+from .steps import Steps
+
+Delivering = Callable[[Sequence[Message], int | None, int], Steps[tuple[DeliverVerdict, ...]]]
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Verbs:
+    """Each makes the steps of one verb. The time in ms is None for the database's clock."""
+
+    create: Callable[[Sequence[NewRun], int | None], Steps[tuple[CreateResult, ...]]]
+    deliver: Delivering
+    post: Delivering
+    claim: Callable[[ClaimRequest, int | None], Steps[ClaimBatch]]
+    commit: Callable[[Sequence[Commit], int | None], Steps[CommitResult]]
+    renew: Callable[[Sequence[Lease], int, int | None], Steps[RenewResult]]
+    inbox: Callable[[Sequence[Lease], int | None], Steps[Mapping[str, tuple[InboxRecord, ...]]]]
+    prune: Callable[[int, tuple[str, ...] | None, int], Steps[int]]
+
+
+FUNCTIONS = Verbs(
+    create=writing.create,
+    deliver=writing.deliver,
+    post=writing.post,
+    claim=claiming.claim,
+    commit=writing.commit,
+    renew=leasing.renew,
+    inbox=leasing.inbox,
+    prune=pruning.prune,
+)
+PLAIN = FUNCTIONS

@@ -1,0 +1,142 @@
+"""Writing: create, deliver and commit; each is one call of a function in the database.
+
+Commits of one run in one batch are the exception: a function call applies transitions of
+different runs, so a batch that names a run twice becomes several calls in one transaction. The
+engine never sends one; the protocol allows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from durable_core.store import (
+    Commit,
+    CommitResult,
+    CommitVerdict,
+    CreateResult,
+    DeliverVerdict,
+    Lease,
+    Message,
+    NewRun,
+)
+
+from . import queries
+from .rows import (
+    commit_columns,
+    consequence_columns,
+    has_consequences,
+    lease_columns,
+    mail_from_rows,
+    message_columns,
+    new_run_columns,
+    record_from_new,
+    record_from_row,
+)
+from .steps import Query, Steps
+
+DELIVERIES = (
+    DeliverVerdict.DELIVERED,
+    DeliverVerdict.DUPLICATE,
+    DeliverVerdict.CONFLICT,
+    DeliverVerdict.STALE,
+    DeliverVerdict.FINISHED,
+    DeliverVerdict.UNKNOWN,
+    DeliverVerdict.FULL,
+)
+"""By the numbers that the functions answer with."""
+
+COMMITS = (CommitVerdict.APPLIED, CommitVerdict.FENCED, CommitVerdict.CONFLICT)
+"""By the numbers that the functions answer with."""
+
+
+def create(runs: Sequence[NewRun], now_ms: int | None) -> Steps[tuple[CreateResult, ...]]:
+    """The verb ``create``."""
+    if not runs:
+        return ()
+    rows = yield Query(queries.CREATE, (now_ms, *new_run_columns(runs)))
+    made = {row[2]: row[1] for row in rows if row[0]}
+    here = {row[2]: record_from_row(row[2:]) for row in rows if not row[0]}
+    results = []
+    for new in runs:
+        at_ms = made.pop(new.run_id, None)
+        if at_ms is not None:
+            here[new.run_id] = record_from_new(new, at_ms)
+        results.append(CreateResult(created=at_ms is not None, record=here[new.run_id]))
+    return tuple(results)
+
+
+def deliver(
+    messages: Sequence[Message], now_ms: int | None, inbox_limit: int
+) -> Steps[tuple[DeliverVerdict, ...]]:
+    """The verb ``deliver``. Only what a token makes exclusive waits for a locked run; the rest is
+    posted to it."""
+    if not messages:
+        return ()
+    wait = any(message.token is not None for message in messages)
+    parameters = (now_ms, inbox_limit, wait, *message_columns(messages))
+    ((verdicts,),) = yield Query(queries.DELIVER, parameters)
+    return tuple(DELIVERIES[verdict] for verdict in verdicts)
+
+
+def post(
+    messages: Sequence[Message], now_ms: int | None, inbox_limit: int
+) -> Steps[tuple[DeliverVerdict, ...]]:
+    """The verb ``deliver`` in a caller's own transaction: nothing is locked, so nobody waits for
+    the caller."""
+    if not messages:
+        return ()
+    parameters = (now_ms, inbox_limit, *message_columns(messages))
+    ((verdicts,),) = yield Query(queries.POST, parameters)
+    return tuple(DELIVERIES[verdict] for verdict in verdicts)
+
+
+def commit(commits: Sequence[Commit], now_ms: int | None) -> Steps[CommitResult]:
+    """The verb ``commit``."""
+    if names_a_run_twice(commits):
+        return (yield from _commit_in_rounds(commits, now_ms))
+    if any(map(has_consequences, commits)):
+        parameters = (now_ms, *commit_columns(commits), *consequence_columns(commits))
+        rows = yield Query(queries.COMMIT_ALL, parameters)
+    else:
+        rows = yield Query(queries.COMMIT_BATCH, (now_ms, *commit_columns(commits)))
+    verdicts, at_ms = rows[0][0], rows[0][1]
+    return CommitResult(
+        verdicts=tuple([COMMITS[verdict] for verdict in verdicts or ()]),
+        now_ms=at_ms,
+        mail=mail_from_rows(row[2:] for row in rows[1:]) if len(rows) > 1 else {},
+    )
+
+
+def names_a_run_twice(commits: Sequence[Commit]) -> bool:
+    """Whether the batch takes more than one call."""
+    return len({one.run_id for one in commits}) < len(commits)
+
+
+def _commit_in_rounds(commits: Sequence[Commit], now_ms: int | None) -> Steps[CommitResult]:
+    """Each round has one commit of each run; children and messages follow when all are through."""
+    left = list(enumerate(commits))
+    verdicts: dict[int, CommitVerdict] = {}
+    while left:
+        first = {one.run_id: place for place, one in reversed(left)}
+        round_ = [(place, one) for place, one in left if first[one.run_id] == place]
+        left = [(place, one) for place, one in left if first[one.run_id] != place]
+        alone = [attrs.evolve(one, children=(), messages=()) for _, one in round_]
+        result = yield from commit(alone, now_ms)
+        verdicts.update(zip([place for place, _ in round_], result.verdicts, strict=True))
+    applied = [one for place, one in enumerate(commits) if verdicts[place] is CommitVerdict.APPLIED]
+    yield from create([child for one in applied for child in one.children], now_ms)
+    messages = [message for one in applied for message in one.messages]
+    if messages:
+        yield Query(queries.DELIVER, (now_ms, None, False, *message_columns(messages)))
+    seen: dict[str, Lease] = {}
+    for one in applied:
+        known = max(one.seen, seen[one.run_id].seen if one.run_id in seen else 0)
+        seen[one.run_id] = Lease(run_id=one.run_id, epoch=one.epoch, seen=known)
+    rows = yield Query(queries.INBOX, (now_ms, *lease_columns(list(seen.values()))))
+    return CommitResult(
+        verdicts=tuple(verdicts[place] for place in range(len(commits))),
+        now_ms=result.now_ms,
+        mail=mail_from_rows(rows),
+    )
