@@ -1,7 +1,7 @@
-"""The testing kit: a store in memory, a contract for stores, virtual time.
+"""The testing kit: a store in memory, a contract for stores, virtual time, Postgres servers.
 
 Names are imported when they are first asked for: ``MemoryStore`` needs nothing but the core, the
-contract needs pytest and Hypothesis.
+contract needs pytest and Hypothesis, the servers need a Postgres.
 """
 
 from __future__ import annotations
@@ -13,17 +13,32 @@ if TYPE_CHECKING:
     from .agreement import StoreAgreement as StoreAgreement
     from .contract import StoreContract as StoreContract
     from .memory import MemoryStore as MemoryStore
+    from .postgres import PostgresServer as PostgresServer
+    from .postgres import postgres_for_tests as postgres_for_tests
+    from .postgres_binaries import find_binaries as find_binaries
     from .virtual_time import InlineExecutor as InlineExecutor
     from .virtual_time import VirtualTime as VirtualTime
 
-__all__ = ["InlineExecutor", "MemoryStore", "StoreAgreement", "StoreContract", "VirtualTime"]
+__all__ = [
+    "InlineExecutor",
+    "MemoryStore",
+    "PostgresServer",
+    "StoreAgreement",
+    "StoreContract",
+    "VirtualTime",
+    "find_binaries",
+    "postgres_for_tests",
+]
 
 _HOMES = {
     "InlineExecutor": "virtual_time",
     "MemoryStore": "memory",
+    "PostgresServer": "postgres",
     "StoreAgreement": "agreement",
     "StoreContract": "contract",
     "VirtualTime": "virtual_time",
+    "find_binaries": "postgres_binaries",
+    "postgres_for_tests": "postgres",
 }
 
 

@@ -203,9 +203,9 @@ class PostgresServer:
         give_up_at = time.monotonic() + PATIENCE_S
         fresh = self._port == 0  # then nobody knows its port, and another will do as well
         while True:
+            before = len(self.log())
             if fresh:
                 self._port = _free_port()
-            before = len(self.log())
             self._process = _launcher(os.getpid()).submit(self._launch).result()
             if self._comes_up(self._process, give_up_at):
                 return
