@@ -22,8 +22,10 @@ def renew(leases: Sequence[Lease], lease_ms: int, now_ms: int | None) -> Steps[R
     rows = yield Query(queries.RENEW, (now_ms, lease_ms, *lease_columns(leases)))
     kept = {(row[1], row[2]) for row in rows[1:]}
     return RenewResult(
-        lost=frozenset(lease.run_id for lease in leases) - {run_id for run_id, _ in kept},
-        mail=frozenset(run_id for run_id, mail in kept if mail),
+        lost=frozenset(
+            lease.run_id for lease in leases if (lease.run_id, lease.epoch) not in kept
+        ),
+        mail=frozenset(row[1] for row in rows[1:] if row[3]),
         now_ms=rows[0][0],
     )
 

@@ -1,8 +1,8 @@
-"""Agreement: any sequence of verbs, done to two stores, must be answered equally by both.
+"""Agreement: any sequence of verbs, done to several stores, must be answered equally by all.
 
-``StoreAgreement`` is a Hypothesis state machine. It drives a ``MemoryStore`` and a store under
+``StoreAgreement`` is a Hypothesis state machine. It drives a ``MemoryStore`` and the stores under
 test by one clock, compares every answer, and after each verb every run, journal and inbox. A
-subclass says how the second store is made; its ``TestCase`` is what pytest collects.
+subclass says how these stores are made; its ``TestCase`` is what pytest collects.
 """
 
 from __future__ import annotations
@@ -186,56 +186,58 @@ filters = st.builds(
 
 
 class StoreAgreement(RuleBasedStateMachine):
-    """Both stores, side by side."""
+    """The stores, side by side."""
 
-    make_store: ClassVar[Callable[[HandClock], Store]]
-    """An unopened, empty store of the kind under test, which runs by this clock."""
+    make_stores: ClassVar[Sequence[Callable[[HandClock], Store]]]
+    """Each makes an unopened store of a kind under test, which runs by this clock, and is empty
+    once it is open."""
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.Runner()
         self.clock = HandClock()
-        self.stores: tuple[Store, Store] = (
+        self.stores: tuple[Store, ...] = (
             MemoryStore(clock=self.clock),
-            type(self).make_store(self.clock),
+            *(make(self.clock) for make in type(self).make_stores),
         )
 
-    def both(self, verb: Callable[[Store], Awaitable[T]]) -> T:
-        """Do it to both; the answers are equal."""
+    def all(self, verb: Callable[[Store], Awaitable[T]]) -> T:
+        """Do it to all; the answers are equal."""
 
-        async def run() -> tuple[T, T]:
-            return await verb(self.stores[0]), await verb(self.stores[1])
+        async def run() -> list[T]:
+            return [await verb(store) for store in self.stores]
 
-        ours, theirs = self.loop.run(run())
-        assert theirs == ours
+        ours, *others = self.loop.run(run())
+        for store, theirs in zip(self.stores[1:], others, strict=True):
+            assert theirs == ours, type(store).__name__
         return ours
 
     @initialize(runs=st.lists(new_runs, min_size=1, max_size=3))
     def begin(self, runs: list[NewRun]) -> None:
-        self.both(lambda store: store.open())
+        self.all(lambda store: store.open())
         self.create(runs)
 
     def teardown(self) -> None:
-        self.both(lambda store: store.close())
+        self.all(lambda store: store.close())
         self.loop.close()
 
     @rule(runs=st.lists(new_runs, max_size=3))
     def create(self, runs: list[NewRun]) -> None:
-        self.both(lambda store: store.create(runs))
+        self.all(lambda store: store.create(runs))
 
     @rule(sent=st.lists(messages, max_size=3), limit=st.sampled_from((1, 3, 10_000)))
     def deliver(self, sent: list[Message], limit: int) -> None:
-        self.both(lambda store: store.deliver(sent, inbox_limit=limit))
+        self.all(lambda store: store.deliver(sent, inbox_limit=limit))
 
     @rule(ms=st.sampled_from((0, 1, 10, LEASE_MS, 61_000)), request=requests)
     def claim_some(self, ms: int, request: ClaimRequest) -> None:
         self.clock.forward(ms)
-        self.both(lambda store: store.claim(request))
+        self.all(lambda store: store.claim(request))
 
     @rule(ms=st.sampled_from((0, 0, 10, LEASE_MS, 61_000)), request=generous)
     def claim_all(self, ms: int, request: ClaimRequest) -> None:
         self.clock.forward(ms)
-        self.both(lambda store: store.claim(request))
+        self.all(lambda store: store.claim(request))
 
     @rule(wish=wishes)
     def commit_one(self, wish: Wish) -> None:
@@ -244,16 +246,16 @@ class StoreAgreement(RuleBasedStateMachine):
     @rule(wished=st.lists(wishes, min_size=2, max_size=4))
     def commit_batch(self, wished: list[Wish]) -> None:
         commits = self.grant(wished)
-        self.both(lambda store: store.settled(commits))
-        self.both(lambda store: store.commit(commits))
-        self.both(lambda store: store.settled(commits))
+        self.all(lambda store: store.settled(commits))
+        self.all(lambda store: store.commit(commits))
+        self.all(lambda store: store.settled(commits))
 
     def grant(self, wished: list[Wish]) -> list[Commit]:
         """Commits of held runs, if there are any, else of whatever there is; of nothing, none."""
-        found = self.both(lambda store: store.get(RUNS))
+        found = self.all(lambda store: store.get(RUNS))
         held = [run for run in found.values() if run.owner is not None]
         leases = [Lease(run_id=run.run_id, epoch=run.epoch) for run in held]
-        inbox = self.both(lambda store: store.inbox(leases))
+        inbox = self.all(lambda store: store.inbox(leases))
         mail = {run_id: [message.seq for message in inbox[run_id]] for run_id in inbox}
         runs = held or list(found.values())
         return [wish.commit(runs, mail) for wish in wished if runs]
@@ -273,7 +275,7 @@ class StoreAgreement(RuleBasedStateMachine):
             except Exception as error:
                 return type(error)
 
-        self.both(transact)
+        self.all(transact)
 
     @rule(
         before=st.sampled_from((-61_000, -10, 0, 1)),
@@ -282,17 +284,17 @@ class StoreAgreement(RuleBasedStateMachine):
     )
     def prune(self, before: int, statuses: tuple[str, ...] | None, limit: int) -> None:
         before_ms = self.clock.now_ms + before
-        self.both(lambda store: store.prune(before_ms=before_ms, statuses=statuses, limit=limit))
+        self.all(lambda store: store.prune(before_ms=before_ms, statuses=statuses, limit=limit))
 
     @rule(held=st.lists(leases, max_size=4))
     def renew(self, held: list[Lease]) -> None:
-        self.both(lambda store: store.inbox(held))
-        self.both(lambda store: store.renew(held, lease_ms=LEASE_MS))
+        self.all(lambda store: store.inbox(held))
+        self.all(lambda store: store.renew(held, lease_ms=LEASE_MS))
 
     @rule(query=filters, run_id=run_ids, after_seq=small, limit=small)
     def read(self, query: RunFilter, run_id: str, after_seq: int, limit: int) -> None:
-        self.both(lambda store: store.find(query))
-        self.both(lambda store: store.journal(run_id, after_seq=after_seq, limit=limit))
+        self.all(lambda store: store.find(query))
+        self.all(lambda store: store.journal(run_id, after_seq=after_seq, limit=limit))
 
     @invariant()
     def everything_is_equal(self) -> None:
@@ -309,7 +311,7 @@ class StoreAgreement(RuleBasedStateMachine):
                 "now": await store.now_ms(),
             }
 
-        before = self.both(snapshot)
+        before = self.all(snapshot)
         for run in before["runs"].values():
             # I-LIVE: what has not ended is held, due, or waits for a message.
             assert (run.finished_at_ms is None) or (run.owner is run.due_at_ms is None)

@@ -930,7 +930,7 @@ $$;
 -- some, only the inbox: a new holder does not know the numbers of what others consumed.
 CREATE FUNCTION "durable".renew_v1(
     p_now bigint, p_lease_ms bigint, h_run text[], h_epoch bigint[], h_seen bigint[]
-) RETURNS TABLE (now_ms bigint, run_id text, mail boolean)
+) RETURNS TABLE (now_ms bigint, run_id text, epoch bigint, mail boolean)
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
@@ -944,16 +944,18 @@ BEGIN
         ORDER BY l.run_id FOR NO KEY UPDATE
     ) locked;
     v_now := coalesce(p_now, "durable".now_ms_v1());
-    RETURN QUERY SELECT v_now, NULL::text, false;
-    RETURN QUERY
-        UPDATE "durable".lease l SET due_at_ms = v_now + p_lease_ms
-        FROM unnest(h_run, h_epoch, h_seen) h (run_id, epoch, seen)
-        WHERE l.run_id = h.run_id AND l.epoch = h.epoch AND l.owner IS NOT NULL
-        RETURNING NULL::bigint, l.run_id, (
-            l.arrived > h.seen AND EXISTS (
-                SELECT 1 FROM "durable".inbox i WHERE i.run_id = l.run_id AND i.seq > h.seen
-            )
-        ) OR EXISTS (SELECT 1 FROM "durable".posted p WHERE p.run_id = l.run_id);
+    UPDATE "durable".lease l SET due_at_ms = v_now + p_lease_ms
+    FROM unnest(h_run, h_epoch) h (run_id, epoch)
+    WHERE l.run_id = h.run_id AND l.epoch = h.epoch AND l.owner IS NOT NULL;
+    RETURN QUERY SELECT v_now, NULL::text, NULL::bigint, false;
+    RETURN QUERY SELECT NULL::bigint, l.run_id, l.epoch, (
+        l.arrived > h.seen AND EXISTS (
+            SELECT 1 FROM "durable".inbox i WHERE i.run_id = l.run_id AND i.seq > h.seen
+        )
+    ) OR EXISTS (SELECT 1 FROM "durable".posted p WHERE p.run_id = l.run_id)
+    FROM unnest(h_run, h_epoch, h_seen) h (run_id, epoch, seen)
+    JOIN "durable".lease l
+        ON l.run_id = h.run_id AND l.epoch = h.epoch AND l.owner IS NOT NULL;
 END
 $$;
 
