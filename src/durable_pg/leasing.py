@@ -13,21 +13,14 @@ from durable_core.store import (
 )
 
 from . import queries
-from .rows import Row, lease_columns, mail_from_rows
+from .rows import Row, lease_columns, mail_from_rows, renewed
 from .steps import Query, Steps
 
 
 def renew(leases: Sequence[Lease], lease_ms: int, now_ms: int | None) -> Steps[RenewResult]:
     """The verb ``renew``."""
     rows = yield Query(queries.RENEW, (now_ms, lease_ms, *lease_columns(leases)))
-    kept = {(row[1], row[2]) for row in rows[1:]}
-    return RenewResult(
-        lost=frozenset(
-            lease.run_id for lease in leases if (lease.run_id, lease.epoch) not in kept
-        ),
-        mail=frozenset(row[1] for row in rows[1:] if row[3]),
-        now_ms=rows[0][0],
-    )
+    return renewed(leases, [row[1:] for row in rows[1:]], rows[0][0])
 
 
 def inbox(

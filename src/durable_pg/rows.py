@@ -21,6 +21,7 @@ from durable_core.store import (
     Lease,
     Message,
     NewRun,
+    RenewResult,
     RunRecord,
 )
 
@@ -325,6 +326,16 @@ def inbox_from_row(row: Row) -> InboxRecord:
         at_ms=at_ms,
         payload=None if encoding is None else Payload(data, encoding),
         meta=meta,
+    )
+
+
+def renewed(leases: Sequence[Lease], kept: Sequence[Row], now_ms: int) -> RenewResult:
+    """From rows of run id, epoch and whether there is mail, one for each lease that holds."""
+    held = {(run_id, epoch) for run_id, epoch, _ in kept}
+    return RenewResult(
+        lost=frozenset(lease.run_id for lease in leases if (lease.run_id, lease.epoch) not in held),
+        mail=frozenset(run_id for run_id, _, mail in kept if mail),
+        now_ms=now_ms,
     )
 
 

@@ -129,10 +129,11 @@ async def verify(
     todo = missing(await applied(conn, schema), place, known)
     if todo:
         names = ", ".join(migration.name for migration in todo)
+        elsewhere = "" if schema.name == "durable" else f" --schema {schema.name}"
         raise SchemaVersionError(
             f"The durable-core schema {schema.quoted} of {place} lacks {names}: run `durable "
-            "migrate --db URL` with a role that may create tables, or open the store once with "
-            "migrate=True, or apply durable_pg.migration_sql() yourself."
+            f"migrate --db URL{elsewhere}` with a role that may create tables, or open the store "
+            "once with migrate=True, or apply durable_pg.migration_sql() yourself."
         )
 
 

@@ -123,10 +123,10 @@ async def transaction(
             conn, lease, place=connections.place, schema=schema, committing=committing
         )
         try:
-            await held.begin()
-        except DRIVER_ERRORS as error:
-            raise translated(error, connections.place) from error
-        try:
+            try:
+                await held.begin()
+            except DRIVER_ERRORS as error:
+                raise translated(error, connections.place) from error
             yield held
         finally:
             await held.roll_back()

@@ -6,6 +6,8 @@ read from its SQLSTATE, never from its text.
 
 from __future__ import annotations
 
+import socket
+
 import asyncpg
 
 from durable_core.errors import (
@@ -29,14 +31,22 @@ AGAIN = frozenset({"40001", "40P01", "55P03"})
 """Undone whole because of others, so trying again may help: serialization failure, deadlock,
 lock not available."""
 
+POOLED = (
+    "the session at {place} is not the one it was: a pooler in transaction mode stands before it, "
+    "which needs PgStore(..., pooler=True)"
+)
 UNAVAILABLE = {
     "25006": "{place} is read-only (a standby, or default_transaction_read_only is on): connect to "
     "the primary, e.g. with target_session_attrs=read-write in the DSN",
     "28000": "{place} does not let this role in: check the user in the DSN and pg_hba.conf",
     "28P01": "{place} refused the password: check the user and the password in the DSN",
     "3D000": "{place} does not exist: check the name of the database in the DSN",
-    "42501": "the role may not use the schema of durable-core in {place}: grant it USAGE on the "
-    "schema, and SELECT, INSERT, UPDATE and DELETE on all its tables",
+    "26000": POOLED,
+    "42501": "the role lacks a right in {place}: to work it needs USAGE on the schema of "
+    "durable-core, and SELECT, INSERT, UPDATE and DELETE on all tables there; to migrate it needs "
+    "CREATE on the database, or to own the schema",
+    "42P05": POOLED,
+    "42704": "{place} does not know a setting that the DSN asks for: check what stands after the ?",
     "53100": "there is no disk space left for {place}: free some; nothing was written",
     "53200": "there was no memory left for {place}",
     "53300": "{place} takes no more connections: raise max_connections, put a pooler in front "
@@ -90,8 +100,8 @@ def translated(error: BaseException, place: str, *, sent: bool = False) -> Durab
         )
     if code in ("42P01", "42883", "3F000", "42703"):
         return SchemaVersionError(
-            f"{place} does not have the tables and functions of durable-core ({error}): run "
-            "`durable migrate --db URL`, and check the DSN and the schema's name."
+            f"{sentence(place)} does not have the tables and functions of durable-core ({error}): "
+            "run `durable migrate --db URL`, and check the DSN and the schema's name."
         )
     if code == "25P02":
         return DurableError(
@@ -108,13 +118,30 @@ def translated(error: BaseException, place: str, *, sent: bool = False) -> Durab
 
 
 def _broken(error: BaseException, place: str, sent: bool) -> StoreUnavailableError:
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return StoreUnavailableError(f"The DSN of {place} cannot be used: {error}.")
     if isinstance(error, ConnectionRefusedError | FileNotFoundError):
         why = "nobody listens there: check host and port in the DSN, and that Postgres runs"
+    elif isinstance(error, socket.gaierror):
+        why = (
+            "its host is not known: check the host in the DSN (in a user's name or a password, "
+            "@ is written %40, : %3A, and / %2F)"
+        )
+    elif code_of(error) == "08P01":
+        why = (
+            f"it, or a pooler before it, refused how we speak ({error}); a pooler in transaction "
+            "mode needs PgStore(..., pooler=True)"
+        )
     elif isinstance(error, TimeoutError):
-        why = "it did not answer in time"
-    elif isinstance(error, asyncpg.ClientConfigurationError):
-        return StoreUnavailableError(f"The DSN of {place} cannot be used: {error}.")
+        why = "it did not answer in time: check host and port in the DSN, and what is in between"
     else:
-        why = f"the connection was lost ({type(error).__name__})"
+        why = f"the connection failed ({str(error).rstrip('.') or type(error).__name__})"
     doubt = "; whether the last statement was committed is not known" if sent else ""
-    return StoreUnavailableError(f"{place} cannot be reached: {why}{doubt}.", outcome_unknown=sent)
+    return StoreUnavailableError(
+        f"{sentence(place)} cannot be reached: {why}{doubt}.", outcome_unknown=sent
+    )
+
+
+def sentence(text: str) -> str:
+    """The text with a capital at its beginning."""
+    return text[:1].upper() + text[1:]

@@ -21,6 +21,12 @@ from durable_core.store import (
 )
 
 from . import claiming, leasing, pruning, writing
+from .plain import claiming as plain_claiming
+from .plain import committing as plain_committing
+from .plain import creating as plain_creating
+from .plain import delivering as plain_delivering
+from .plain import leasing as plain_leasing
+from .plain import pruning as plain_pruning
 from .steps import Steps
 
 Delivering = Callable[[Sequence[Message], int | None, int], Steps[tuple[DeliverVerdict, ...]]]
@@ -50,4 +56,13 @@ FUNCTIONS = Verbs(
     inbox=leasing.inbox,
     prune=pruning.prune,
 )
-PLAIN = FUNCTIONS
+PLAIN = Verbs(
+    create=plain_creating.create,
+    deliver=plain_delivering.deliver,
+    post=plain_delivering.post,
+    claim=plain_claiming.claim,
+    commit=plain_committing.commit,
+    renew=plain_leasing.renew,
+    inbox=plain_leasing.inbox,
+    prune=plain_pruning.prune,
+)

@@ -7,7 +7,7 @@ engine never sends one; the protocol allows it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
@@ -114,29 +114,52 @@ def names_a_run_twice(commits: Sequence[Commit]) -> bool:
     return len({one.run_id for one in commits}) < len(commits)
 
 
-def _commit_in_rounds(commits: Sequence[Commit], now_ms: int | None) -> Steps[CommitResult]:
-    """Each round has one commit of each run; children and messages follow when all are through."""
+def in_rounds(
+    commits: Sequence[Commit], apply: Callable[[Sequence[Commit]], Steps[Sequence[CommitVerdict]]]
+) -> Steps[list[CommitVerdict]]:
+    """Apply commits in rounds that have at most one commit of each run; verdicts in order."""
     left = list(enumerate(commits))
     verdicts: dict[int, CommitVerdict] = {}
     while left:
         first = {one.run_id: place for place, one in reversed(left)}
         round_ = [(place, one) for place, one in left if first[one.run_id] == place]
         left = [(place, one) for place, one in left if first[one.run_id] != place]
-        alone = [attrs.evolve(one, children=(), messages=()) for _, one in round_]
+        found = yield from apply([one for _, one in round_])
+        verdicts.update(zip([place for place, _ in round_], found, strict=True))
+    return [verdicts[place] for place in range(len(commits))]
+
+
+def _commit_in_rounds(commits: Sequence[Commit], now_ms: int | None) -> Steps[CommitResult]:
+    """Children and messages follow when all transitions are through."""
+    at_ms = 0
+
+    def apply(round_: Sequence[Commit]) -> Steps[Sequence[CommitVerdict]]:
+        nonlocal at_ms
+        alone = [attrs.evolve(one, children=(), messages=()) for one in round_]
         result = yield from commit(alone, now_ms)
-        verdicts.update(zip([place for place, _ in round_], result.verdicts, strict=True))
-    applied = [one for place, one in enumerate(commits) if verdicts[place] is CommitVerdict.APPLIED]
+        at_ms = result.now_ms
+        return result.verdicts
+
+    verdicts = yield from in_rounds(commits, apply)
+    applied = applied_of(commits, verdicts)
     yield from create([child for one in applied for child in one.children], now_ms)
     messages = [message for one in applied for message in one.messages]
     if messages:
         yield Query(queries.DELIVER, (now_ms, None, False, *message_columns(messages)))
-    seen: dict[str, Lease] = {}
+    rows = yield Query(queries.INBOX, (now_ms, *lease_columns(newest_leases(applied))))
+    return CommitResult(verdicts=tuple(verdicts), now_ms=at_ms, mail=mail_from_rows(rows))
+
+
+def applied_of(commits: Sequence[Commit], verdicts: Sequence[CommitVerdict]) -> list[Commit]:
+    """The commits that were applied."""
+    pairs = zip(commits, verdicts, strict=True)
+    return [one for one, verdict in pairs if verdict is CommitVerdict.APPLIED]
+
+
+def newest_leases(applied: Sequence[Commit]) -> list[Lease]:
+    """One lease for each run, with the highest message number that its commits have seen."""
+    leases: dict[str, Lease] = {}
     for one in applied:
-        known = max(one.seen, seen[one.run_id].seen if one.run_id in seen else 0)
-        seen[one.run_id] = Lease(run_id=one.run_id, epoch=one.epoch, seen=known)
-    rows = yield Query(queries.INBOX, (now_ms, *lease_columns(list(seen.values()))))
-    return CommitResult(
-        verdicts=tuple(verdicts[place] for place in range(len(commits))),
-        now_ms=result.now_ms,
-        mail=mail_from_rows(rows),
-    )
+        known = leases[one.run_id].seen if one.run_id in leases else 0
+        leases[one.run_id] = Lease(run_id=one.run_id, epoch=one.epoch, seen=max(one.seen, known))
+    return list(leases.values())

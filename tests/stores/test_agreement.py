@@ -37,6 +37,10 @@ def postgres(clock: HandClock) -> PgStore:
     return EmptyPgStore(dsn(MAJORS[0]), schema=SCHEMA, clock=clock)
 
 
+def plain_postgres(clock: HandClock) -> PgStore:
+    return EmptyPgStore(dsn(MAJORS[-1]), schema=SCHEMA, clock=clock, plain=True, listen=False)
+
+
 class SqliteAgreement(StoreAgreement):
     make_stores = (sqlite_in_memory,)
 
@@ -55,3 +59,12 @@ TestThreeStoresAgreement.settings = settings(
     deadline=None,
     phases=set(Phase) - {Phase.explain},  # it traces every line, a driver's too
 )
+if MAJORS:
+
+    class PlainPostgresAgreement(StoreAgreement):
+        make_stores = (plain_postgres,)
+
+    TestPlainPostgresAgreement = PlainPostgresAgreement.TestCase
+    TestPlainPostgresAgreement.settings = settings(
+        TestThreeStoresAgreement.settings, max_examples=20
+    )

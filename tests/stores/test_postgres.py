@@ -44,3 +44,13 @@ class TestNewest(PostgresContract):
 
 class TestOldest(PostgresContract):
     major = MAJORS[-1] if MAJORS else 0
+
+
+class TestPlain(PostgresContract):
+    major = MAJORS[0] if MAJORS else 0
+    options: ClassVar[dict[str, Any]] = {"plain": True, "listen": False}
+
+
+class TestPooler(PostgresContract):
+    major = MAJORS[0] if MAJORS else 0
+    options: ClassVar[dict[str, Any]] = {"pooler": True}

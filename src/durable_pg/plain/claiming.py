@@ -1,0 +1,67 @@
+"""Claiming: which due runs a worker takes, and when to look again.
+
+The plainest form: all due runs within reach are ranked. It is right at any size; with very many
+due at once the function does better.
+"""
+
+from __future__ import annotations
+
+from durable_core.store import ClaimBatch, ClaimedRun, ClaimRequest
+
+from ..claiming import claimable
+from ..queries import READ_RECORDS
+from ..rows import Row, entry_from_row, inbox_from_row, record_from_row
+from ..steps import Query, Steps
+from . import queries
+from .creating import time_of
+from .delivering import route
+
+
+def claim(request: ClaimRequest, now_ms: int | None) -> Steps[ClaimBatch]:
+    """The verb ``claim``."""
+    now = yield from time_of(now_ms)
+    posted = yield Query(queries.WAITING_POSTED)
+    if posted:
+        yield from route([run_id for (run_id,) in posted], now)
+    lanes = claimable(request)
+    reach = ([lane for lane, _ in lanes], [pin for _, pin in lanes])
+    chosen = yield from _choose(request, reach, now)
+    if chosen:
+        until = now + request.lease_ms
+        yield Query(queries.TAKE, (chosen, request.worker, until, now))
+    runs = (yield from _read(chosen, request.journal_limit)) if chosen else ()
+    limits = (request.suspect_deaths, request.suspects)
+    ((next_due,),) = yield Query(queries.NEXT_DUE, (*reach, *limits))
+    return ClaimBatch(runs=runs, now_ms=now, next_due_ms=next_due)
+
+
+def _choose(
+    request: ClaimRequest, reach: tuple[list[int], list[str]], now: int
+) -> Steps[list[str]]:
+    """Ids of the runs to take, best first, locked; those that others hold are passed over."""
+    at = (*reach, now, request.suspect_deaths)
+    due = [*(yield Query(queries.DUE, (*at, request.limit)))]
+    due += yield Query(queries.SUSPECTS, (*at, request.suspects))
+    ranked = [run_id for _, run_id in sorted((row[1], row[0]) for row in due)][: request.limit]
+    if not ranked:
+        return []
+    locked = {run_id for (run_id,) in (yield Query(queries.LOCK_DUE, (ranked, now)))}
+    return [run_id for run_id in ranked if run_id in locked]
+
+
+def _read(chosen: list[str], journal_limit: int) -> Steps[tuple[ClaimedRun, ...]]:
+    records = {row[0]: record_from_row(row) for row in (yield Query(READ_RECORDS, (chosen,)))}
+    journals: dict[str, list[Row]] = {run_id: [] for run_id in chosen}
+    for row in (yield Query(queries.READ_JOURNALS, (chosen, journal_limit))):
+        journals[row[0]].append(row[1:])
+    inboxes: dict[str, list[Row]] = {run_id: [] for run_id in chosen}
+    for row in (yield Query(queries.READ_INBOXES, (chosen,))):
+        inboxes[row[0]].append(row[1:])
+    return tuple(
+        ClaimedRun(
+            run=records[run_id],
+            entries=tuple(map(entry_from_row, journals[run_id])),
+            inbox=tuple(map(inbox_from_row, inboxes[run_id])),
+        )
+        for run_id in chosen
+    )
