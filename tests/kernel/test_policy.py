@@ -118,8 +118,9 @@ def test_keys_tell_generations_and_compensations_apart() -> None:
         idempotency_key("r", 1, UnitKey.of("pick", 30)),
     }
     assert len(keys) == 4
-    assert child_run_id("r", 1, unit) == child_run_id("r", 1, unit)
-    assert child_run_id("r", 1, unit) != child_run_id("r", 2, unit)
+    assert child_run_id("r", 7, 1, unit) == child_run_id("r", 7, 1, unit)
+    assert child_run_id("r", 7, 1, unit) != child_run_id("r", 7, 2, unit)
+    assert child_run_id("r", 7, 1, unit) != child_run_id("r", 8, 1, unit)
 
 
 failures = st.recursive(

@@ -28,6 +28,7 @@ def run_context(record: RunRecord, limits: Limits) -> RunContext:
         version=record.version,
         fingerprint=record.fingerprint,
         input=record.input,
+        created_at_ms=record.created_at_ms,
         parent_id=record.parent_id,
         parent_unit=record.parent_unit,
         depth=record.depth,

@@ -37,6 +37,7 @@ class Moment:
     """
 
     run_id: str
+    created_at_ms: int
     generation: int
     depth: int
     now_ms: int
@@ -247,7 +248,7 @@ def _begin_child(step: Child, moment: Moment) -> StepOutcome:
         unit=step.unit,
         seq=moment.next_seq,
         at_ms=moment.now_ms,
-        child_id=child_run_id(moment.run_id, moment.generation, step.unit),
+        child_id=child_run_id(moment.run_id, moment.created_at_ms, moment.generation, step.unit),
     )
     return Recording(entry, child=spec)
 

@@ -47,6 +47,7 @@ class Draft:
         self.after_seq = fold.length
         self.moment = Moment(
             run_id=run.run_id,
+            created_at_ms=run.created_at_ms,
             generation=fold.generation,
             depth=run.depth,
             now_ms=now_ms,

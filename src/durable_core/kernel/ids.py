@@ -63,6 +63,10 @@ def derived_id(*parts: str | int) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
-def child_run_id(parent_id: str, generation: int, unit: UnitKey) -> RunId:
-    """The id of the child run that this unit spawns; deterministic, so a spawn is idempotent."""
-    return RunId(derived_id("child", parent_id, generation, str(unit)))
+def child_run_id(parent_id: str, created_at_ms: int, generation: int, unit: UnitKey) -> RunId:
+    """The id of the child run that this unit spawns; deterministic, so a spawn is idempotent.
+
+    ``created_at_ms`` is the parent's. A parent that was pruned may be survived by its children for
+    a while; a later run of the parent's id must not take them for its own.
+    """
+    return RunId(derived_id("child", parent_id, created_at_ms, generation, str(unit)))

@@ -53,6 +53,7 @@ class RunContext:
     version: str
     fingerprint: str
     input: Payload
+    created_at_ms: int = 0
     parent_id: str | None = None
     parent_unit: str | None = None
     depth: int = 0
