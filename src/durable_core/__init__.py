@@ -6,6 +6,7 @@ from .engine.clock import Host
 from .engine.engine import Engine, Worker
 from .engine.info import JournalEntry, RunInfo, Wait
 from .engine.observer import Observer
+from .engine.retention import Retention
 from .engine.run import Run
 from .engine.starting import Start
 from .errors import (
@@ -54,6 +55,7 @@ __all__ = [
     "NondeterminismError",
     "Observer",
     "Resumption",
+    "Retention",
     "Retry",
     "Run",
     "RunCancelled",

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from tests.flaws.stage import AT_ONCE, PATIENCE_S, Ctx, Stage, kinds
+from tests.flaws.stage import AT_ONCE, PATIENCE_S, Ctx, Stage, kinds, units
 
 from durable_core import (
     SKIP,
@@ -18,6 +18,7 @@ from durable_core import (
     Engine,
     Limits,
     RunFailed,
+    RunNotFoundError,
     Workflow,
 )
 
@@ -260,8 +261,7 @@ async def test_flaw_30_sizes_are_limited_before_the_write(stage: Stage) -> None:
 
 
 async def test_flaw_31_listing_is_filtered_and_paged(stage: Stage) -> None:
-    """``runs`` filters in the store and reads page after page, each run once; removing old runs
-    comes with a later release."""
+    """``runs`` filters in the store and reads page after page, each run once."""
     w, other = Workflow("w").wait_for_signal("go"), Workflow("other").step("a", one)
     async with Engine(stage.store(), [w, other]) as engine:
         for n in range(250):
@@ -274,6 +274,33 @@ async def test_flaw_31_listing_is_filtered_and_paged(stage: Stage) -> None:
         assert odd == ["r249", "r247", "r245"]
         assert [i.id async for i in engine.runs(status=["completed", "failed"])] == []
         assert len([i async for i in engine.runs(status="pending")]) == 251
+
+
+async def test_flaw_31_old_runs_are_removed_wholly_and_from_the_root_down(stage: Stage) -> None:
+    """``prune`` removes what ended long ago, but no child while its parent is there; an id used
+    again belongs to a new run, which sees nothing of the old one."""
+    leaf = Workflow("leaf").step("a", one)
+    tree = Workflow("tree").child("c", leaf)
+    waits = Workflow("waits").child("c", leaf).wait_for_signal("go")
+    async with Engine(stage.store(), [tree, waits, leaf]) as engine, engine.worker():
+        old = await engine.start(tree, id="order-17", attributes={"who": "x"})
+        await old.result(timeout=PATIENCE_S)
+        live = await engine.start(waits)
+        await stage.until(live, "suspended")
+        await stage.until_recorded(live, "child_completed")
+        stage.clock.forward(days=31)
+        young = await engine.start(leaf)
+        await young.result(timeout=PATIENCE_S)
+        assert await engine.prune(older_than=timedelta(days=30), batch=1) == 2
+        kept = {info.parent_id or info.id async for info in engine.runs()}
+        assert kept == {live.id, young.id}
+        with pytest.raises(RunNotFoundError):
+            await old.info()
+        assert [info async for info in engine.runs(attributes={"who": "x"})] == []
+        new = await engine.start(tree, {"n": 2}, id="order-17")
+        await new.result(timeout=PATIENCE_S)
+        assert (await new.info()).input == {"n": 2}
+        assert await units(new, "child_completed") == ["c"]
 
 
 async def test_flaw_32_names_and_ids_that_are_too_long_are_refused_at_the_start(

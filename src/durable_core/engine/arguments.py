@@ -22,6 +22,7 @@ PRIORITY_MAX = 1_000_000
 TEXT_MAX = 1_000
 """The longest attribute, in characters of its JSON text."""
 STATUSES = tuple(status.value for status in RunStatus)
+ENDED = tuple(status.value for status in RunStatus if status.terminal)
 
 
 def text(value: object, *, what: str, limit: int) -> str:
@@ -135,9 +136,18 @@ def _scalar(name: object, value: object) -> str:
 
 def statuses(value: object) -> tuple[str, ...] | None:
     """One status or several; None is any."""
+    return _statuses(value, STATUSES, what="status")
+
+
+def ended_statuses(value: object) -> tuple[str, ...] | None:
+    """The same, of runs that have ended."""
+    return _statuses(value, ENDED, what="the status of runs to be removed")
+
+
+def _statuses(value: object, known: tuple[str, ...], *, what: str) -> tuple[str, ...] | None:
     if value is None:
         return None
     several = (value,) if isinstance(value, str) else value
     if not isinstance(several, Iterable):
         raise DurableError(f"status must be a status or several, not {type(value).__name__}")
-    return tuple(choice(one, STATUSES, what="status") for one in several)
+    return tuple(choice(one, known, what=what) for one in several)

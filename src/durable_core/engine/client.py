@@ -7,7 +7,7 @@ this process did is told to its own workers at once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, TypeVar, overload
 
 import attrs
@@ -37,12 +37,14 @@ from .given import encode_given
 from .info import waits_of
 from .observer import RunStarted
 from .reading import Reading, not_found
+from .retention import BATCH, prune
 from .run import Run
 from .starting import Start, check_joined, definition_of, new_run, start_of
 
 InputT = TypeVar("InputT")
 ResultT = TypeVar("ResultT")
 
+BATCH_MAX = 100_000
 SPARE_INBOX = 1_000
 """How many messages of operators fit into an inbox that is full of signals."""
 
@@ -401,6 +403,33 @@ class Client(Reading):
             )
         shared.local.runs_are_due()
         return Run(fork_id, self)
+
+    # --- removing ------------------------------------------------------------------------------
+
+    async def prune(
+        self,
+        *,
+        older_than: Duration,
+        status: str | Iterable[str] | None = None,
+        batch: int = BATCH,
+    ) -> int:
+        """Remove runs that ended longer than ``older_than`` ago (a timedelta or seconds, by the
+        store's clock), with all that is known of them; how many. ``status``: only those that
+        ended so, one status or several. ``batch``: how many in one transaction; in between,
+        others write.
+
+        A child stays as long as its parent, so nothing is removed that a live run may need. The
+        ids are free again: to start a removed run's id is to start a new run, not to join it.
+        Raises ``StoreUnavailableError``; what was removed until then, is.
+        """
+        shared = self._check()
+        older_than_ms = arguments.milliseconds(older_than, what="older_than")
+        return await prune(
+            shared.store,
+            timedelta(milliseconds=older_than_ms),
+            arguments.ended_statuses(status),
+            arguments.whole(batch, what="batch", least=1, most=BATCH_MAX),
+        )
 
 
 def _copy(record: RunRecord, run_id: str) -> NewRun:

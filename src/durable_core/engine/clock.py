@@ -73,6 +73,11 @@ class StoreClock:
         return max(0.0, (store_ms - self._store_ms) / 1000 - passed_s)
 
 
+def share(entropy: Callable[[int], bytes]) -> float:
+    """A number from 0 up to, but not, 1; each as likely as the other."""
+    return int.from_bytes(entropy(2), "big") / 65_536
+
+
 class Backoff:
     """Growing, capped pauses with jitter: uniform between a half and the whole."""
 
@@ -88,9 +93,8 @@ class Backoff:
 
     def next_s(self) -> float:
         """Seconds to pause before the next try."""
-        share = int.from_bytes(self._entropy(2), "big") / 65_536
         pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, self._longest_s)
-        return pause_s * (1 + share) / 2
+        return pause_s * (1 + share(self._entropy)) / 2
 
     def reset(self) -> None:
         """It went well: begin again with the first pause."""

@@ -26,6 +26,7 @@ from .lifespan import Lifespan, checked
 from .listener import Listener
 from .local import Local
 from .observer import Observer, Observers
+from .retention import Retention, retention_of
 from .shared import Shared, WorkerOptions
 from .shielded import to_the_end
 from .store_url import store_from
@@ -184,13 +185,16 @@ class Engine(Client):
         queues: Sequence[str] = ("default",),
         lease: Duration = timedelta(seconds=30),
         grace: Duration = timedelta(seconds=30),
+        retention: Duration | Retention | None = None,
         name: str | None = None,
     ) -> Worker:
         """A worker, to be entered with ``async with`` or by ``await ....run_forever()``.
 
         ``concurrency`` bounds handlers at work, over all runs. ``lease``: how long a run stays
         with this process when it is not heard of. ``grace``: how long handlers may go on when
-        the worker is left. Durations are timedeltas or seconds.
+        the worker is left. ``retention``: about ten times in that time, and at least every hour,
+        the worker removes all runs that ended longer ago, as ``prune`` does; a ``Retention``
+        says more. Durations are timedeltas or seconds.
         """
         limit = self._shared.limits.name
         if isinstance(queues, str) or not isinstance(queues, Iterable):
@@ -212,6 +216,7 @@ class Engine(Client):
                 queues=tuple(dict.fromkeys(names)),
                 lease=timedelta(milliseconds=lease_ms),
                 grace=timedelta(milliseconds=grace_ms),
+                retention=retention_of(retention),
             ),
         )
 

@@ -14,6 +14,7 @@ from .clock import Host, StoreClock
 from .listener import Listener
 from .local import Local
 from .observer import Observers
+from .retention import Retention
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -40,3 +41,4 @@ class WorkerOptions:
     queues: tuple[str, ...]
     lease: timedelta
     grace: timedelta
+    retention: Retention | None = None

@@ -25,23 +25,23 @@ from ..errors import DurableError, StoreUnavailableError
 from ..kernel.outcome import Transition
 from ..kernel.program import ProgramFactory
 from ..kernel.reports import Report
-from ..kernel.transition import Held
 from ..store import (
     ClaimedRun,
     ClaimRequest,
     Commit,
     CommitVerdict,
-    EntryRecord,
     InboxRecord,
     Kind,
     RenewResult,
 )
+from .adopting import given_back, opened
 from .attempts import Call, Surroundings
 from .clock import Backoff
 from .committer import Answer, Committer
+from .complaints import Complaints
 from .lease import Holder, LeaseKeeper
-from .mapping import hand_back, journal_of, newest, run_context
 from .observer import LeaseLost, RunClaimed, RunFinished, RunSuspended
+from .retention import Pruner
 from .runner import Runner
 from .shared import Shared, WorkerOptions
 from .shielded import ended, to_the_end
@@ -55,11 +55,8 @@ CLAIM = 100
 """Runs in one claim, at most."""
 LONGEST_PAUSE_S = 5.0
 """Between two tries to claim, while the store is out of reach."""
-COMPLAIN_EVERY_S = 30.0
 STORE_GRACE_S = 4.0
 """How long a draining worker waits for a store that does not answer."""
-GIVEN_BACK_MS = 1_000
-"""When a claimed run that could not be read, for whatever reason, is tried again."""
 SHORTEST_SLEEP_S = 0.01
 """Between a claim that came back short and the next."""
 
@@ -79,7 +76,7 @@ class Worker:
         self.clock = shared.clock
         self.draining = False
         self.store = shared.store
-        self._registry = shared.registry
+        self._shared = shared
         self._programs = programs
         self._kinds = tuple(
             Kind(workflow=d.name, version=d.version, fingerprint=d.fingerprint)
@@ -101,7 +98,7 @@ class Worker:
         self._empty = asyncio.Event()
         self._hungry = False  # the last claim may have left something due behind
         self._full = False  # it surely has
-        self._complained_at: float | None = None
+        self._complaints = Complaints(log)
         self._hurried = False  # whoever drains it was cancelled: no more grace
         self._mail_wanted: dict[str, None] = {}
         self._claiming: asyncio.Task[None] | None = None
@@ -133,6 +130,9 @@ class Worker:
             on_expired=self._expired,
             in_thread=shared.host.renew_in_thread,
         )
+        self._pruner = Pruner(
+            options.name, shared.store, options.retention, entropy=shared.host.entropy
+        )
 
     # --- its life ------------------------------------------------------------------------------
 
@@ -140,6 +140,7 @@ class Worker:
         """Begin to claim."""
         self.clock.set(await self.store.now_ms())
         self._claiming = asyncio.get_running_loop().create_task(self._claim_runs())
+        self._pruner.start()
         self._local.join(self)
         self._listener.add(self._heard)
 
@@ -162,6 +163,7 @@ class Worker:
     def _begin_to_leave(self) -> None:
         self.draining = True
         self._around.leaving = True
+        self._pruner.stop()
         self._local.leave(self)
         self._listener.remove(self._heard)
         self._wake.set()
@@ -188,7 +190,7 @@ class Worker:
             )
             runner.drop()
         await self._committer.close(STORE_GRACE_S)
-        await ended([self._mail_task], STORE_GRACE_S)
+        await ended([self._mail_task, self._pruner.task], STORE_GRACE_S)
         await self._keeper.stop()
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
@@ -266,7 +268,7 @@ class Worker:
                 again_at_ms = await self._claim()
                 backoff.reset()
             except Exception as error:
-                self._complain(error)
+                self._complaints.say(f"worker {self.name} cannot claim, and tries on", error)
                 await self._sleep(backoff.next_s())
                 continue
             if self._full:
@@ -278,19 +280,6 @@ class Worker:
                 await self._sleep(
                     max(self.clock.seconds_until(again_at_ms) + 0.001, SHORTEST_SLEEP_S)
                 )
-
-    def _complain(self, error: Exception) -> None:
-        """Say once a while that claiming fails."""
-        now = asyncio.get_running_loop().time()
-        if self._complained_at is None or now - self._complained_at > COMPLAIN_EVERY_S:
-            self._complained_at = now
-            ours = isinstance(error, DurableError)
-            log.warning(
-                "worker %s cannot claim, and tries on: %s",
-                self.name,
-                error if ours else type(error).__name__,
-                exc_info=None if ours else error,
-            )
 
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -342,30 +331,19 @@ class Worker:
         try:
             await self._adopt(claimed, since)
         except Exception as error:
-            self._complain(error)
-            record = claimed.run
-            runner = self._held.get(record.run_id)
-            if runner is not None and runner.record is record:
+            self._complaints.say(f"worker {self.name} cannot adopt a run, and tries on", error)
+            runner = self._held.get(claimed.run.run_id)
+            if runner is not None and runner.record is claimed.run:
                 runner.drop()
-            now_ms = self.clock.now_ms() + GIVEN_BACK_MS
-            seen, after_seq = newest(claimed.inbox, 0), record.entry_count
-            commit = hand_back(record, None, after_seq=after_seq, seen=seen, now_ms=now_ms)
-            self.submit(commit, lambda verdict: None)
+            self.submit(given_back(claimed, self.clock.now_ms()), lambda verdict: None)
 
     async def _adopt(self, claimed: ClaimedRun, since: float) -> None:
         record = claimed.run
         before = self._held.get(record.run_id)
         if before is not None:
             before.lose("it had expired, and was claimed again")
-        definition = self._registry.find(record.workflow, record.version)
         try:
-            entries = await self._whole_journal(claimed)
-            held = Held(
-                run_context(record, self._limits),
-                self._programs.get((record.workflow, record.version)),
-                journal_of(entries),
-                fingerprint=None if definition is None else definition.fingerprint,
-            )
+            held = await opened(claimed, self._shared, self._programs)
         except StoreUnavailableError:
             raise
         except DurableError as error:
@@ -390,15 +368,6 @@ class Worker:
         except DurableError as error:
             runner.drop()
             self._park(claimed, error)
-
-    async def _whole_journal(self, claimed: ClaimedRun) -> list[EntryRecord]:
-        entries = list(claimed.entries)
-        while len(entries) < claimed.run.entry_count:
-            page = await self.store.journal(claimed.run.run_id, after_seq=len(entries))
-            if not page:
-                break  # the fold says what is missing
-            entries += page
-        return entries
 
     def _park(self, claimed: ClaimedRun, error: DurableError) -> None:
         """What is stored of it cannot be read: hold it, and go on with the others."""
