@@ -5,7 +5,12 @@ Nobody may kill or restart them; a test that does so starts a ``PostgresServer``
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+import asyncio
+import secrets
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+
+import asyncpg
 
 from durable_core.testing import postgres_schema
 from durable_core.testing.postgres import PostgresServer, shared_server
@@ -33,3 +38,27 @@ def dsn(major: int) -> str:
 def own_schema(major: int) -> AbstractAsyncContextManager[str]:
     """The name of a schema for one test on this version; it is dropped at the end."""
     return postgres_schema.own_schema(dsn(major))
+
+
+@contextmanager
+def own_database(major: int) -> Iterator[str]:
+    """The DSN of an empty database for one test on this version; it is dropped at the end."""
+    name = f"t_{secrets.token_hex(8)}"
+    execute(dsn(major), f"CREATE DATABASE {name}")
+    try:
+        yield server(major).dsn(name)
+    finally:
+        execute(dsn(major), f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def execute(where: str, script: str) -> None:
+    """Run statements at this DSN, as `psql` would; not while an event loop is running."""
+
+    async def connected() -> None:
+        connection = await asyncpg.connect(where)
+        try:
+            await connection.execute(script)
+        finally:
+            await connection.close()
+
+    asyncio.run(connected())

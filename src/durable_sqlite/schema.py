@@ -61,6 +61,20 @@ def migrations() -> tuple[Migration, ...]:
     )
 
 
+def migration_sql() -> str:
+    """The SQL of all migrations as one transaction, with the records that they were applied: for
+    the shell ``sqlite3`` and a file without a schema."""
+    parts = ["BEGIN IMMEDIATE;", queries.CREATE_SCHEMA.strip() + ";"]
+    for one in migrations():
+        parts.append(one.text.rstrip())
+        parts.append(
+            "INSERT INTO durable_schema (version, name, checksum, applied_at_ms)\n"
+            + f"VALUES ({one.version}, '{one.name}', '{one.checksum}', "
+            + "CAST(strftime('%s', 'now') AS INTEGER) * 1000);"
+        )
+    return "\n\n".join([*parts, "COMMIT;"]) + "\n"
+
+
 def check_sqlite() -> None:
     """Refuse a SQLite library that lacks what the schema is written in."""
     if sqlite3.sqlite_version_info < NEEDED_SQLITE:
@@ -108,7 +122,7 @@ def verify(place: str, known: Sequence[Migration] | None = None) -> Steps[None]:
         names = ", ".join(migration.name for migration in todo)
         raise SchemaVersionError(
             f"The durable-core schema of {place} lacks {names}: open the store once with "
-            "migrate=True, or run `durable migrate`."
+            "migrate=True, or run `durable migrate --db URL`."
         )
 
 
