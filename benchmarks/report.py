@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import sqlite3
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -12,11 +11,11 @@ from typing import Any
 Row = dict[str, Any]
 
 
-def machine() -> Row:
-    """Where and with what the figures were taken."""
+def machine(**versions: str) -> Row:
+    """Where and with what the figures were taken; ``versions`` of what else took part."""
     return {
         "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
+        **versions,
         "system": platform.system(),
         "processor": platform.machine(),
     }

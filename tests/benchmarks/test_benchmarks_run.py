@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from benchmarks.bench_sqlite import Case
+from benchmarks.waking_pg import Sending
+from benchmarks.whole_engine import Case
+from tests.postgres_kit import MAJORS
 
-from benchmarks import bench_kernel, bench_sqlite
+from benchmarks import bench_kernel, bench_pg, bench_sqlite
+from durable_core.testing.postgres import NO_POSTGRES
+
+CASES = (Case(2, 1, 3), Case(2, 3, 6), Case(2, 3, 6, queued=True))
 
 
 def test_kernel_rows(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,12 +29,31 @@ def test_kernel_rows(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_sqlite_rows(capsys: pytest.CaptureFixture[str]) -> None:
-    cases = (Case(2, 1, 3), Case(2, 3, 6), Case(2, 3, 6, queued=True))
-    rows = bench_sqlite.main(cases, repeats=2)
-    assert [row["case"] for row in rows] == [case.name for case in cases]
+    rows = bench_sqlite.main(CASES, repeats=2)
+    assert [row["case"] for row in rows] == [case.name for case in CASES]
     assert all(row["of_floor"] > 0 and row["cpu_us_per_step"] > 0 for row in rows)
     assert [row["p50_ms"] is None for row in rows] == [False, False, True]
     printed = capsys.readouterr()
     assert [json.loads(line)["case"] for line in printed.out.splitlines()] == [
-        case.name for case in cases
+        case.name for case in CASES
+    ]
+
+
+@pytest.mark.postgres
+@pytest.mark.skipif(not MAJORS, reason=NO_POSTGRES)
+def test_postgres_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    sendings = (Sending(True, 2, 2), Sending(False, 1, 2))
+    rows = bench_pg.main(CASES, CASES[1:2], 10, sendings, repeats=1)
+    names = [case.name for case in (*CASES, *CASES[1:2], *sendings)]
+    assert [row["case"] for row in rows] == names
+    whole, beside, waking = rows[:3], rows[3:4], rows[4:]
+    assert all(row["of_floor"] > 0 and row["wal_bytes_per_step"] > 0 for row in whole)
+    assert all(row["round_trips_per_step"] >= row["commits_per_step"] > 0 for row in whole)
+    assert all(row["times_empty"] > 0 for row in beside)
+    assert all(row["times_floor"] > 0 for row in waking)
+    printed = capsys.readouterr()
+    assert [json.loads(line)["benchmark"] for line in printed.out.splitlines()] == [
+        *["pg"] * 3,
+        "pg_finished",
+        *["pg_waking"] * 2,
     ]
