@@ -51,13 +51,14 @@ def own_database(major: int) -> Iterator[str]:
         execute(dsn(major), f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def execute(where: str, script: str) -> None:
-    """Run statements at this DSN, as `psql` would; not while an event loop is running."""
+def execute(where: str, *scripts: str) -> None:
+    """Run each in a transaction of its own at this DSN; not while an event loop is running."""
 
     async def connected() -> None:
         connection = await asyncpg.connect(where)
         try:
-            await connection.execute(script)
+            for script in scripts:
+                await connection.execute(script)
         finally:
             await connection.close()
 

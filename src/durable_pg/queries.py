@@ -60,10 +60,12 @@ READ_HOME = 'SELECT home FROM "durable".migration ORDER BY version LIMIT 1'
 RECORD_MIGRATION = """
 INSERT INTO "durable".migration (version, name, checksum) VALUES ($1, $2, $3)
 """
+# One right at a time: of several in one text, any suffices.
 MAY_WRITE = """
-SELECT has_table_privilege(format('%I.%I', n.nspname, c.relname), 'SELECT, INSERT, UPDATE, DELETE')
+SELECT bool_and(has_table_privilege(c.oid, wanted."right"))
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = $1 AND c.relname = 'lease'
+CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS wanted ("right")
+WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND c.relname <> 'migration'
 """
 MIGRATION_LOCK = "SELECT pg_advisory_xact_lock($1)"
 LOCK_TIMEOUT = "SELECT set_config('lock_timeout', $1, true)"
