@@ -17,6 +17,7 @@ from durable_core import Engine, Retry
 from durable_core.store import Store
 from durable_core.testing.contract import HandClock
 from durable_core.testing.memory import MemoryStore
+from durable_pg import PgStore
 from durable_sqlite import SqliteStore
 
 AT_ONCE = Retry(max_attempts=3, initial=0, jitter=0.0)
@@ -51,8 +52,9 @@ class Watch:
 class Stage:
     """One database, over which as many engines may stand as a test wants."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
+    def __init__(self, kind: str, folder: Path, dsn: str = "") -> None:
         self.kind = kind
+        self._dsn = dsn
         self.clock: HandClock | None = None
         self.watch = Watch()
         self._path = folder / "acceptance.db"
@@ -61,7 +63,8 @@ class Stage:
     @property
     def url(self) -> str:
         """A store URL of this kind; for memory, of a database of its own."""
-        return "memory://" if self.kind == "memory" else f"sqlite:///{self._path}"
+        urls = {"memory": "memory://", "sqlite": f"sqlite:///{self._path}", "postgres": self._dsn}
+        return urls[self.kind]
 
     def stop_the_clock(self) -> HandClock:
         """From now on time passes in the database only when the test says so."""
@@ -73,6 +76,8 @@ class Stage:
         clock: Callable[[], int] | None = self.clock
         if self.kind == "sqlite":
             return SqliteStore(self._path, clock=clock, synchronous="OFF")
+        if self.kind == "postgres":
+            return PgStore(self._dsn, clock=clock)
         if self._memory is None:
             self._memory = MemoryStore(clock=clock)
         return self._memory.twin()

@@ -8,9 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
+
 from durable_core import Engine, Retry
 from durable_core.store import Commit, CommitResult, CommitVerdict, Store
 from durable_core.testing.memory import MemoryStore
+from durable_pg import PgStore
 from durable_sqlite import SqliteStore
 
 PATIENCE_S = 20.0
@@ -46,9 +49,10 @@ class Watch:
 class Stage:
     """One database; every engine on it has a store of its own."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
+    def __init__(self, kind: str, folder: Path, dsn: str = "") -> None:
         self.kind = kind
         self.path = folder / "engine.db"
+        self.dsn = dsn
         self.watch = Watch()
         self._memory = MemoryStore()
 
@@ -56,6 +60,8 @@ class Stage:
         """An unopened store."""
         if self.kind == "sqlite":
             return SqliteStore(self.path, synchronous="OFF")
+        if self.kind == "postgres":
+            return PgStore(self.dsn)
         return self._memory.twin()
 
     def engine(self, *workflows: Any, **options: Any) -> Engine:
@@ -70,6 +76,13 @@ class Stage:
         """An entered engine with a worker."""
         async with self.engine(*workflows, **options) as engine, engine.worker(**(worker or {})):
             yield engine
+
+
+async def execute(conn: Any, sql: str, *args: Any) -> list[Any]:
+    """A statement on the connection of a store's transaction; it may have one parameter, $1."""
+    if isinstance(conn, aiosqlite.Connection):
+        return list(await conn.execute_fetchall(sql.replace("$1", "?"), args))
+    return list(await conn.fetch(sql, *args))
 
 
 class FaultyStore(MemoryStore):

@@ -24,6 +24,7 @@ from durable_core.store import (
     Store,
 )
 from durable_core.testing.memory import MemoryStore
+from durable_pg import PgStore
 from durable_sqlite import SqliteStore
 
 Ctx = StepContext[Any, Any]
@@ -157,20 +158,41 @@ class TappedSqlite(SqliteStore):
         return result
 
 
+class TappedPg(PgStore):
+    """A ``PgStore`` with a tap."""
+
+    def __init__(self, dsn: str, clock: Clock, bell: Bell) -> None:
+        super().__init__(dsn, clock=clock)
+        self.tap = Tap(bell)
+
+    async def claim(self, request: ClaimRequest) -> ClaimBatch:
+        async with self.tap.claim():
+            return await super().claim(request)
+
+    async def commit(self, commits: Sequence[Commit]) -> CommitResult:
+        await self.tap.before(commits)
+        result = await super().commit(commits)
+        self.tap.after(commits, result)
+        return result
+
+
 class Stage:
     """One database, its clock, and as many stores on it as are wanted."""
 
-    def __init__(self, kind: str, folder: Path) -> None:
+    def __init__(self, kind: str, folder: Path, dsn: str = "") -> None:
         self.kind = kind
+        self.dsn = dsn
         self.clock = Clock()
         self.path = folder / "stage.db"
         self._bell = Bell()
         self._memory: TappedMemory | None = None
 
-    def store(self) -> TappedMemory | TappedSqlite:
+    def store(self) -> TappedMemory | TappedSqlite | TappedPg:
         """A store of its own, as another process would have."""
         if self.kind == "sqlite":
             return TappedSqlite(self.path, self.clock, self._bell)
+        if self.kind == "postgres":
+            return TappedPg(self.dsn, self.clock, self._bell)
         self._memory = TappedMemory(self.clock, self._bell, self._memory)
         return self._memory
 

@@ -38,6 +38,7 @@ from .info import waits_of
 from .observer import RunStarted
 from .reading import Reading, not_found
 from .retention import BATCH, prune
+from .retrying import retrying
 from .run import Run
 from .starting import Start, check_joined, definition_of, new_run, start_of
 
@@ -156,11 +157,9 @@ class Client(Reading):
             )
         if not news:
             return []
+        may_join = all(start.on_duplicate == "join" for start in starts)
         try:
-            if conn is None and len(news) == 1:
-                results: Sequence[CreateResult] = [await self._gathering.create(news[0])]
-            else:
-                results = await shared.store.create(news, conn=conn)
+            results = await self._create(news, conn, may_join=may_join)
         except BaseException:
             shared.local.runs_are_due()  # cancelled or not, they may have been created
             raise
@@ -174,6 +173,20 @@ class Client(Reading):
         for start, new, result in zip(starts, news, results, strict=True):
             check_joined(start, new, result)
         return [Run(new.run_id, self) for new in news]
+
+    async def _create(
+        self, news: list[NewRun], conn: Any, *, may_join: bool
+    ) -> Sequence[CreateResult]:
+        """In the caller's transaction, or with the other starts of this moment, or by itself:
+        whether a run was there before can only be told by the first try."""
+        shared = self._shared
+        if conn is not None:
+            return await shared.store.create(news, conn=conn)
+        if may_join and len(news) == 1:
+            return [await self._gathering.create(news[0])]
+        return await retrying(
+            lambda: shared.store.create(news), shared.host.entropy, repeatable=may_join
+        )
 
     def _new_id(self) -> str:
         return time_ordered_id(self._shared.clock.now_ms(), self._shared.host.entropy)
@@ -220,7 +233,7 @@ class Client(Reading):
         try:
             return shared.codec.encode(data, limit=limit, what=what)
         except EncodingError:
-            record = (await shared.store.get([run_id])).get(run_id)
+            record = await self._find(run_id)
             definition = None if record is None else self._reader.definition(record)
             codec = codec_of(definition, shared.codec)
             return codec.encode(data, limit=limit, what=what)
@@ -231,7 +244,7 @@ class Client(Reading):
         what, limit = f"the payload of signal {name!r}", shared.limits.signal
         type_ = ANY
         if any(definition.signal_type(name) is not ANY for definition in shared.registry):
-            record = (await shared.store.get([run_id])).get(run_id)
+            record = await self._find(run_id)
             definition = None if record is None else self._reader.definition(record)
             if definition is not None:
                 type_ = definition.signal_type(name)
@@ -354,7 +367,16 @@ class Client(Reading):
         shared = self._check()
         inbox_limit = shared.limits.inbox + spare
         try:
-            (verdict,) = await shared.store.deliver([message], inbox_limit=inbox_limit, conn=conn)
+            if conn is not None:
+                (verdict,) = await shared.store.deliver(
+                    [message], inbox_limit=inbox_limit, conn=conn
+                )
+            else:
+                (verdict,) = await retrying(
+                    lambda: shared.store.deliver([message], inbox_limit=inbox_limit),
+                    shared.host.entropy,
+                    repeatable=_repeatable(message),
+                )
         except BaseException:
             shared.local.delivered(message.run_id)  # cancelled or not, it may have been
             raise
@@ -444,6 +466,12 @@ def _copy(record: RunRecord, run_id: str) -> NewRun:
         priority=record.priority,
         attributes=record.attributes,
     )
+
+
+def _repeatable(message: Message) -> bool:
+    """Whether delivering it twice is delivering it once: by a key, or by what it asks for."""
+    keyed = message.dedupe is not None or message.token is not None
+    return keyed or message.kind in (MessageKind.CANCEL, MessageKind.PAUSE, MessageKind.UNPAUSE)
 
 
 def _finished(run_id: str, refused: str) -> RunFinishedError:

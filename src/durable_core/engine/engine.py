@@ -132,7 +132,9 @@ class Engine(Client):
         except BaseException:
             await shared.store.close()
             raise
-        self._gathering = Gathering(shared.store, shared.local.runs_are_due)
+        self._gathering = Gathering(
+            shared.store, shared.local.runs_are_due, entropy=shared.host.entropy
+        )
         self._ends = Ends(shared.store, shared.listener, entropy=shared.host.entropy)
         shared.local.on_ended = self._ends.ended
         self._lifespan = Lifespan(self._lifespan_factory, self)

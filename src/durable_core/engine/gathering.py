@@ -3,7 +3,7 @@
 While one batch is being written the next one gathers, so nothing waits for company. Rules:
 
 1. Each start is answered once: with what the store says of it, or with the error it met.
-2. A store out of reach is told to all of a batch; after any other error each of them is tried
+2. A store that stays out of reach is told to all of a batch; after any other error each of them is tried
    alone, so that one run the store refuses does not take the others with it.
 3. Whoever stops waiting changes nothing: what is being written is written.
 """
@@ -11,10 +11,12 @@ While one batch is being written the next one gathers, so nothing waits for comp
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Sequence
 
 from ..errors import StoreUnavailableError
 from ..store import CreateResult, NewRun, Store
+from .retrying import retrying
 
 BATCH = 200
 """Runs in one store call, at most."""
@@ -25,9 +27,16 @@ Waiter = asyncio.Future[CreateResult]
 class Gathering:
     """Creates runs; made anew each time the engine is opened."""
 
-    def __init__(self, store: Store, on_orphan: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        on_orphan: Callable[[], None] = lambda: None,
+        *,
+        entropy: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
         """``on_orphan`` is called when a start came through whose starter waits no more."""
         self._store = store
+        self._entropy = entropy
         self._on_orphan = on_orphan
         self._pending: list[tuple[NewRun, Waiter]] = []
         self._task: asyncio.Task[None] | None = None
@@ -56,7 +65,8 @@ class Gathering:
 
     async def _write(self, batch: Sequence[tuple[NewRun, Waiter]]) -> None:
         try:
-            results = await self._store.create([new for new, _ in batch])
+            news = [new for new, _ in batch]
+            results = await retrying(lambda: self._store.create(news), self._entropy)
         except Exception as error:
             if len(batch) > 1 and not isinstance(error, StoreUnavailableError):
                 for one in batch:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import attrs
 
@@ -18,9 +19,12 @@ from ..store import EntryRecord, RunFilter, RunRecord
 from . import arguments
 from .info import JournalEntry, Reader, RunInfo, run_cancelled, run_failed, waits_of
 from .mapping import journal_of
+from .retrying import retrying
 from .run import Timeout
 from .shared import Shared
 from .waiting import Ends
+
+T = TypeVar("T")
 
 JOURNAL_PAGE = 1_000
 SHORT_JOURNAL = 10
@@ -79,7 +83,7 @@ class Reading:
         left = limit
         while left is None or left > 0:
             size = LIST_PAGE if left is None else min(LIST_PAGE, left)
-            page = await shared.store.find(attrs.evolve(query, limit=size))
+            page = await self._read(partial(shared.store.find, attrs.evolve(query, limit=size)))
             for record in page:
                 yield self._reader.info(record)
             if len(page) < size:
@@ -144,25 +148,31 @@ class Reading:
         return self._reader.result(record, await self._entries(record))
 
     async def _last_entry(self, record: RunRecord) -> tuple[EntryRecord, ...]:
-        return await self._shared.store.journal(
-            record.run_id, after_seq=record.entry_count - 1, limit=1
-        )
+        return await self._page(record.run_id, record.entry_count - 1, 1)
 
     async def _entries(self, record: RunRecord) -> Journal:
         found: list[EntryRecord] = []
         while True:
-            page = await self._shared.store.journal(
-                record.run_id, after_seq=len(found), limit=JOURNAL_PAGE
-            )
+            page = await self._page(record.run_id, len(found), JOURNAL_PAGE)
             found += page
             if len(page) < JOURNAL_PAGE:
                 return journal_of(found)
 
     async def _record(self, run_id: str) -> RunRecord:
-        record = (await self._shared.store.get([run_id])).get(run_id)
+        record = await self._find(run_id)
         if record is None:
             raise not_found(run_id)
         return record
+
+    async def _find(self, run_id: str) -> RunRecord | None:
+        return (await self._read(partial(self._shared.store.get, [run_id]))).get(run_id)
+
+    async def _page(self, run_id: str, after_seq: int, limit: int) -> tuple[EntryRecord, ...]:
+        store = self._shared.store
+        return await self._read(partial(store.journal, run_id, after_seq=after_seq, limit=limit))
+
+    async def _read(self, verb: Callable[[], Awaitable[T]]) -> T:
+        return await retrying(verb, self._shared.host.entropy)
 
     def _run_id(self, run_id: object) -> str:
         return arguments.text(run_id, what="run_id", limit=self._shared.limits.name)
