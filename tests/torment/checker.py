@@ -1,8 +1,8 @@
 """Checker: lays the ledger beside the journals and says where they disagree.
 
 The ledger knows every attempt that was begun, by whom, and under which nonce; the journal knows
-the nonce of every attempt that counted. An attempt that did not count must have been lost with
-its worker: begun by a process that was killed, and at most one a process and unit.
+the nonce of every attempt that counted. An attempt that did not count must have been lost: by a
+process that was killed, once, or by one that said it had lost the run, as often as it said so.
 """
 
 from __future__ import annotations
@@ -37,15 +37,20 @@ def units_of(records: Iterable[Record]) -> dict[tuple[str, str], Unit]:
     begins: defaultdict[tuple[str, str], list[Record]] = defaultdict(list)
     ends: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for place, record in enumerate(records):
-        where = (record["run"], record["unit"])
+        where = (record["run"], record.get("unit", ""))
         if record["op"] == "begin":
             begins[where].append({**record, "place": place})
-        else:
+        elif record["op"] in ("end", "fail"):
             ends[where][record["nonce"]] = place
     return {
         where: Unit(run=where[0], unit=where[1], begins=found, order=ends[where])
         for where, found in begins.items()
     }
+
+
+def drops(records: Iterable[Record]) -> Counter[tuple[int, str]]:
+    """How often each process said that it had lost a run."""
+    return Counter((record["pid"], record["run"]) for record in records if record["op"] == "lost")
 
 
 def recorded_nonces(entries: Sequence[JournalEntry], unit: str) -> tuple[set[str], str | None]:
@@ -65,7 +70,12 @@ def recorded_nonces(entries: Sequence[JournalEntry], unit: str) -> tuple[set[str
     return found, completed
 
 
-def check_unit(unit: Unit, entries: Sequence[JournalEntry], killed: Collection[int]) -> list[str]:
+def check_unit(
+    unit: Unit,
+    entries: Sequence[JournalEntry],
+    killed: Collection[int],
+    dropped: Mapping[tuple[int, str], int],
+) -> list[str]:
     """What is wrong with one unit."""
     where = f"{unit.run} {unit.unit}"
     wrong = []
@@ -79,15 +89,13 @@ def check_unit(unit: Unit, entries: Sequence[JournalEntry], killed: Collection[i
         if lost and done:
             completed = lost.pop()["nonce"]
             recorded.add(completed)
-    wrong += [
-        f"{where}: attempt {record['attempt']} by {record['pid']}, which was not killed, is not "
-        f"on record"
-        for record in lost
-        if record["pid"] not in killed
-    ]
-    twice = [pid for pid, n in Counter(record["pid"] for record in lost).items() if n > 1]
-    if twice:
-        wrong.append(f"{where}: processes {twice} lost more than one attempt")
+    for pid, times in Counter(record["pid"] for record in lost).items():
+        excused = (pid in killed) + dropped.get((pid, unit.run), 0)
+        if times > excused:
+            wrong.append(
+                f"{where}: process {pid} lost {times} attempts, and was killed or lost the run "
+                f"{excused} times"
+            )
     missing = recorded - {record["nonce"] for record in unit.begins}
     if missing:
         wrong.append(f"{where}: {len(missing)} attempts on record that never began")
@@ -117,10 +125,15 @@ def check_rollback(
     if own != [unit for unit in reversed(committed) if unit in own]:
         wrong.append(f"{run_id}: undone in the order {own}, committed in {committed}")
     seen = [unit for unit in own if (run_id, f"{unit}~") in ledger]
-    lasts = [max(ledger[run_id, f"{unit}~"].order.values()) for unit in seen]
+    lasts = [_last_end(ledger[run_id, f"{unit}~"]) for unit in seen]
     if seen != own or lasts != sorted(lasts):
         wrong.append(f"{run_id}: the ledger has its compensations in another order")
     return wrong
+
+
+def _last_end(unit: Unit) -> int:
+    """Where the attempt that was begun last ended: it is the one that counted."""
+    return unit.order.get(unit.begins[-1]["nonce"], -1)
 
 
 def busy_with(records: Iterable[Record], pid: int) -> set[tuple[str, str]]:
@@ -131,6 +144,6 @@ def busy_with(records: Iterable[Record], pid: int) -> set[tuple[str, str]]:
             continue
         if record["op"] == "begin":
             busy[record["nonce"]] = (record["run"], record["unit"])
-        else:
+        elif record["op"] in ("end", "fail"):
             busy.pop(record["nonce"], None)
     return set(busy.values())

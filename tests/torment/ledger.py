@@ -11,6 +11,7 @@ import asyncio
 import json
 import socket
 import sys
+import time
 from collections import Counter
 from typing import Any
 
@@ -40,7 +41,7 @@ class LedgerServer:
         if asked["op"] == "count":
             return sum(1 for record in self.records if record["op"] == "begin")
         self.records.append(asked)
-        unit = (asked["run"], asked["unit"])
+        unit = (asked["run"], asked.get("unit", ""))
         if asked["op"] == "begin":
             self.begins[unit] += 1
         return self.begins[unit]
@@ -62,9 +63,21 @@ class LedgerWriter:
         self._port = port
         self._turn = asyncio.Lock()
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._asking: set[asyncio.Task[int]] = set()
 
     async def note(self, **record: Any) -> int:
-        """Record something; answers how often this unit has begun."""
+        """Record something; answers how often this unit has begun. Whoever waits for the answer
+        may be cancelled: it is recorded all the same."""
+        return await asyncio.shield(self.note_soon(**record))
+
+    def note_soon(self, **record: Any) -> asyncio.Task[int]:
+        """Record something, with the time that it is now."""
+        asking = asyncio.ensure_future(self._ask({**record, "at": time.monotonic()}))
+        self._asking.add(asking)
+        asking.add_done_callback(self._asking.discard)
+        return asking
+
+    async def _ask(self, record: dict[str, Any]) -> int:
         async with self._turn:
             if self._streams is None:
                 self._streams = await asyncio.open_connection("127.0.0.1", self._port)
@@ -74,7 +87,9 @@ class LedgerWriter:
             return int(await reader.readline())
 
     async def close(self) -> None:
-        """Hang up."""
+        """Hang up, when everything is recorded."""
+        if self._asking:
+            await asyncio.wait(self._asking)
         if self._streams is not None:
             self._streams[1].close()
             await self._streams[1].wait_closed()

@@ -16,12 +16,20 @@ from tests.torment.ledger import LedgerReader
 ROOT = Path(__file__).parents[2]
 
 
+ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+
+
+def command(module: str, *arguments: object) -> list[str]:
+    """How to run a module of this folder, from ``ROOT``; warnings are errors in it."""
+    return [sys.executable, "-W", "error", "-m", f"tests.torment.{module}", *map(str, arguments)]
+
+
 def start(module: str, *arguments: object, stdin: int | None = None) -> subprocess.Popen[str]:
-    """A module of this folder as a process; warnings are errors in it."""
+    """A module of this folder as a process."""
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", f"tests.torment.{module}", *map(str, arguments)],
+        command(module, *arguments),
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
+        env=ENVIRONMENT,
         stdin=stdin,
         stdout=subprocess.PIPE,
         text=True,
@@ -61,9 +69,9 @@ def ledger() -> Iterator[tuple[int, LedgerReader]]:
 
 
 @contextmanager
-def worker(database: Path, port: int, *options: object) -> Iterator[subprocess.Popen[str]]:
-    """A worker process that has begun to work."""
-    with running(start("worker", database, port, *options)) as process:
+def worker(url: str, port: int, *options: object) -> Iterator[subprocess.Popen[str]]:
+    """A worker process on this store that has begun to work; ``port`` is the ledger's."""
+    with running(start("worker", url, port, *options)) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         yield process

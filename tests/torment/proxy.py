@@ -14,7 +14,6 @@ import re
 import threading
 from collections import Counter
 from enum import StrEnum
-from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -184,12 +183,7 @@ class Proxy:
         self._listening.wait()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 

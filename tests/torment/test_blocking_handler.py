@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from tests.torment import processes
 from tests.torment.mixed import BLOCKING, WORKFLOWS
 
 from durable_core import Engine
-from durable_sqlite import SqliteStore
 
 pytestmark = pytest.mark.torment
 
 LEASE_S = 1.0
 
 
-async def test_a_handler_that_blocks_for_three_leases_is_called_once(tmp_path: Path) -> None:
+async def test_a_handler_that_blocks_for_three_leases_is_called_once(url: str) -> None:
     """Two workers stand by; the one that blocks goes on renewing, so the other gets nothing."""
-    database = tmp_path / "blocking.db"
     with processes.ledger() as (port, reader):
-        async with Engine(SqliteStore(database), WORKFLOWS) as engine:
+        async with Engine(url, WORKFLOWS, migrate=True) as engine:
             with (
-                processes.worker(database, port, "--lease", LEASE_S),
-                processes.worker(database, port, "--lease", LEASE_S),
+                processes.worker(url, port, "--lease", LEASE_S),
+                processes.worker(url, port, "--lease", LEASE_S),
             ):
                 run = await engine.start(BLOCKING, {"seconds": 3 * LEASE_S})
                 assert await run.result(timeout=60) == {"block": "done"}

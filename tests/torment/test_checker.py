@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.torment.checker import busy_with, check_rollback, check_unit, units_of
+from tests.torment.checker import busy_with, check_rollback, check_unit, drops, units_of
 
 from durable_core import Failure, JournalEntry
 from durable_core.kernel.ids import UnitKey
@@ -51,8 +51,8 @@ GOOD_JOURNAL = [entry("attempt_failed", "2"), entry("unit_completed", "3")]
 
 FAULTY = {
     "begun again": ([*GOOD, record("begin", "4", pid=KILLED + 1)], "begun again"),
-    "lost by the living": ([record("begin", "0"), *GOOD], "was not killed"),
-    "lost twice": ([record("begin", "0", pid=KILLED), *GOOD], "more than one"),
+    "lost by the living": ([record("begin", "0"), *GOOD], "lost 1 attempts"),
+    "lost twice": ([record("begin", "0", pid=KILLED), *GOOD], "lost 2 attempts"),
     "another key": ([record("begin", "0", pid=KILLED + 1, key="x"), *GOOD], "key changed"),
     "never begun": (GOOD[1:3] + GOOD[:1], "never began"),
 }
@@ -60,11 +60,18 @@ FAULTY = {
 
 def faults_of(records: list[Any], journal: list[JournalEntry]) -> str:
     (unit,) = units_of(records).values()
-    return "\n".join(check_unit(unit, journal, {KILLED, KILLED + 1}))
+    return "\n".join(check_unit(unit, journal, {KILLED, KILLED + 1}, drops(records)))
 
 
 def test_good_books_are_passed() -> None:
     assert faults_of(GOOD, GOOD_JOURNAL) == ""
+
+
+def test_an_attempt_may_be_lost_with_its_run() -> None:
+    """As often as the process said so, and no more."""
+    said, lost = {"op": "lost", "run": "r", "pid": ALIVE}, record("begin", "0")
+    assert faults_of([lost, said, *GOOD], GOOD_JOURNAL) == ""
+    assert faults_of([lost, said, record("begin", "9"), *GOOD], GOOD_JOURNAL) != ""
 
 
 @pytest.mark.parametrize(("records", "said"), FAULTY.values(), ids=FAULTY.keys())

@@ -13,27 +13,25 @@ import os
 import random
 import subprocess
 import time
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 from tests.torment import processes
-from tests.torment.checker import busy_with, check_rollback, check_unit, units_of
+from tests.torment.checker import busy_with
+from tests.torment.history import History
 from tests.torment.ledger import LedgerReader
-from tests.torment.mixed import MIXED, WORKFLOWS, expected_result, expected_units, fails
+from tests.torment.mixed import MIXED, WORKFLOWS
+from tests.torment.outcome import all_ended, what_is_wrong
 
-from durable_core import Engine, JournalEntry, Run, RunFailed
-from durable_core.codec.records import entry_from_record
-from durable_core.kernel.invariants import check_journal
-from durable_sqlite import SqliteStore
+from durable_core import Engine, Run
 
 pytestmark = pytest.mark.torment
 
 RUNS = 200
 BUSY_KILLS_AT_LEAST = 8
-SUCCEEDED_AT_LEAST = 0.8
 STUCK_AFTER_S = 60.0
 
 
@@ -60,26 +58,6 @@ class Kill:
     busy_with: set[tuple[str, str]]
 
 
-@attrs.define
-class Tally:
-    """How many of the intended client operations succeeded."""
-
-    intended: int = 0
-    succeeded: int = 0
-    errors: list[str] = attrs.field(factory=list)
-
-    async def count(self, operation: Any) -> Any:
-        """Await one operation."""
-        self.intended += 1
-        try:
-            found = await operation
-        except Exception as error:
-            self.errors.append(f"{type(error).__name__}: {error}")
-            return None
-        self.succeeded += 1
-        return found
-
-
 def kill_now(process: subprocess.Popen[str], reader: LedgerReader) -> Kill:
     """Kill a worker, and see in the ledger what it was doing."""
     process.kill()
@@ -88,12 +66,12 @@ def kill_now(process: subprocess.Popen[str], reader: LedgerReader) -> Kill:
 
 
 async def kill_repeatedly(
-    plan: Plan, database: Path, port: int, reader: LedgerReader, chance: random.Random
+    plan: Plan, url: str, port: int, reader: LedgerReader, chance: random.Random
 ) -> list[Kill]:
     """Start a worker, let it get somewhere, kill it; again and again."""
     kills: list[Kill] = []
     while len(kills) < plan.kills:
-        with processes.worker(database, port, "--lease", plan.lease_s) as process:
+        with processes.worker(url, port, "--lease", plan.lease_s) as process:
             goal = reader.begins() + chance.randint(5, 250)
 
             async def far_enough(goal: int = goal) -> bool:
@@ -105,18 +83,19 @@ async def kill_repeatedly(
     return kills
 
 
-async def start_runs(engine: Engine, tally: Tally, chance: random.Random) -> list[Run[Any]]:
+async def start_runs(engine: Engine, history: History, chance: random.Random) -> list[Run[Any]]:
     """Start the runs one after another; half of them get their signal before they wait for it,
     half at some later time."""
     runs: list[Run[Any]] = []
     late: list[int] = []
 
     async def signal(n: int) -> None:
-        await tally.count(runs[n].signal("go", {"for": n}, dedupe_id="once"))
+        await history.insist("signal", lambda: runs[n].signal("go", {"for": n}, dedupe_id="once"))
 
     for n in range(RUNS):
-        run = await tally.count(engine.start(MIXED, {"n": n}, id=f"r{n:03}"))
-        runs.append(run or engine.run(f"r{n:03}"))
+        runs.append(engine.run(f"r{n:03}"))
+        start = partial(engine.start, MIXED, {"n": n}, id=runs[n].id)
+        await history.insist("start", start)
         if n % 2:
             late.append(n)
         else:
@@ -129,45 +108,6 @@ async def start_runs(engine: Engine, tally: Tally, chance: random.Random) -> lis
     return runs
 
 
-async def all_ended(engine: Engine) -> bool:
-    live = ("pending", "running", "suspended", "compensating")
-    return [info async for info in engine.runs(status=live, limit=1)] == []
-
-
-async def journals(engine: Engine) -> dict[str, Sequence[JournalEntry]]:
-    return {info.id: await engine.journal(info.id) async for info in engine.runs(limit=10_000)}
-
-
-async def check_runs(engine: Engine, runs: Sequence[Run[Any]]) -> list[str]:
-    """Whether every run ended as it had to."""
-    wrong = []
-    for n, run in enumerate(runs):
-        wanted = "failed" if fails(n) else "completed"
-        info = await run.info()
-        if info.status != wanted:
-            wrong.append(f"{run.id}: is {info.status}, not {wanted}: {await run.explain()}")
-        elif wanted == "completed" and await run.result(timeout=5) != expected_result(n):
-            wrong.append(f"{run.id}: gave {info.result}")
-        elif wanted == "failed":
-            with pytest.raises(RunFailed) as caught:
-                await run.result(timeout=5)
-            if caught.value.not_compensated:
-                wrong.append(f"{run.id}: {caught.value}")
-    return wrong
-
-
-async def check_invariants(database: Path, run_ids: Sequence[str]) -> None:
-    """The kernel's own rules, over every stored journal."""
-    store = SqliteStore(database)
-    await store.open()
-    try:
-        for run_id in run_ids:
-            records = await store.journal(run_id, limit=100_000)
-            check_journal(run_id, [entry_from_record(record) for record in records])
-    finally:
-        await store.close()
-
-
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS.keys())
 async def test_every_run_survives_workers_that_are_killed(tmp_path: Path, plan: Plan) -> None:
@@ -175,32 +115,24 @@ async def test_every_run_survives_workers_that_are_killed(tmp_path: Path, plan: 
     seed = int(os.environ.get("TORMENT_SEED", random.randrange(2**32)))
     print(f"TORMENT_SEED={seed}")
     chance = random.Random(seed)
-    database = tmp_path / "torment.db"
-    tally = Tally()
+    url = f"sqlite:///{tmp_path / 'torment.db'}"
+    history = History()
     began = time.monotonic()
     with processes.ledger() as (port, reader), contextlib.ExitStack() as spared:
-        async with Engine(SqliteStore(database), WORKFLOWS) as engine:
+        async with Engine(url, WORKFLOWS) as engine:
             for _ in range(plan.spared):
-                spared.enter_context(processes.worker(database, port, "--lease", plan.lease_s))
-            starting = asyncio.create_task(start_runs(engine, tally, chance))
-            kills = await kill_repeatedly(plan, database, port, reader, chance)
+                spared.enter_context(processes.worker(url, port, "--lease", plan.lease_s))
+            starting = asyncio.create_task(start_runs(engine, history, chance))
+            kills = await kill_repeatedly(plan, url, port, reader, chance)
             killed_for_s = time.monotonic() - began
-            with processes.worker(database, port, "--lease", plan.lease_s) as process:
+            with processes.worker(url, port, "--lease", plan.lease_s) as process:
                 runs = await starting
                 await processes.eventually(lambda: all_ended(engine), within_s=STUCK_AFTER_S)
                 process.terminate()
                 assert process.wait(timeout=60) == 0, "a drained worker leaves in peace"
-            wrong = await check_runs(engine, runs)
-            books = await journals(engine)
-        records = reader.records()
-    ledger = units_of(records)
-    killed = {kill.pid for kill in kills}
-    for (run_id, _), unit in ledger.items():
-        wrong += check_unit(unit, books[run_id], killed)
-    for n, run in enumerate(runs):
-        wanted = expected_units(n) if fails(n) else set()
-        wrong += check_rollback(run.id, books[run.id], wanted, ledger)
-    await check_invariants(database, sorted(books))
+            records = reader.records()
+            killed = {kill.pid for kill in kills}
+            wrong = await what_is_wrong(engine, url, runs, records, killed)
     busy = [kill for kill in kills if kill.busy_with]
     lost = [unit for kill in kills for _, unit in kill.busy_with]
     print(
@@ -210,5 +142,5 @@ async def test_every_run_survives_workers_that_are_killed(tmp_path: Path, plan: 
     )
     assert wrong == [], f"seed {seed}: {len(wrong)} faults"
     assert len(busy) >= BUSY_KILLS_AT_LEAST, f"seed {seed}: too few kills hit a busy worker"
-    assert tally.succeeded >= SUCCEEDED_AT_LEAST * tally.intended, tally.errors[:5]
-    assert tally.intended == 2 * RUNS
+    history.check()
+    assert history.intended == 2 * RUNS

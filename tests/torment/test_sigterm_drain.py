@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pytest
 from tests.torment import processes
 from tests.torment.mixed import SLOW, WORKFLOWS
 
 from durable_core import Engine
-from durable_sqlite import SqliteStore
 
 pytestmark = pytest.mark.torment
 
@@ -20,16 +18,15 @@ RUNS = 20
 
 
 async def test_a_drained_workers_runs_are_taken_over_long_before_the_lease_ends(
-    tmp_path: Path,
+    url: str,
 ) -> None:
     """SIGTERM while handlers hang: they are cancelled after the grace, nothing counts as a worker's
     death, and the next worker has the runs at once."""
-    database = tmp_path / "drain.db"
     options = ("--lease", LEASE_S, "--grace", GRACE_S, "--concurrency", 50)
     with processes.ledger() as (port, reader):
-        async with Engine(SqliteStore(database), WORKFLOWS) as engine:
+        async with Engine(url, WORKFLOWS, migrate=True) as engine:
             runs = [await engine.start(SLOW, id=f"r{n}") for n in range(RUNS)]
-            with processes.worker(database, port, *options) as first:
+            with processes.worker(url, port, *options) as first:
 
                 async def all_begun() -> bool:
                     return reader.begins() == RUNS
@@ -39,7 +36,7 @@ async def test_a_drained_workers_runs_are_taken_over_long_before_the_lease_ends(
                 first.terminate()
                 assert first.wait(timeout=30) == 0
                 gone_after_s = time.monotonic() - told_at
-            with processes.worker(database, port, *options):
+            with processes.worker(url, port, *options):
                 for run in runs:
                     assert await run.result(timeout=LEASE_S / 4) == {"slow": "done"}
             taken_over_after_s = time.monotonic() - told_at
