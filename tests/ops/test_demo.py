@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from typing import Any
 
 import attrs
 import pytest
+from tests.postgres_kit import MAJORS, own_database
 
-from durable_core import Failure, JournalEntry
+from durable_core import Engine, Failure, JournalEntry
 from durable_core.kernel.ids import UnitKey
+from durable_core.testing.postgres import NO_POSTGRES
 from durable_ops.cli import main
 from durable_ops.demo.command import show_report
 from durable_ops.demo.drive import Plan, pieces_for
@@ -24,6 +27,7 @@ from durable_ops.demo.report import Committed, Death, Facts, check
 from durable_ops.demo.shop import Call, Ledger
 from durable_ops.demo.terminal import Terminal
 from durable_ops.demo.timeline import Begun, draw, rows_of
+from durable_ops.demo.workflow import WORKFLOWS, workflow_for
 
 START = datetime(2024, 6, 11, 8, tzinfo=UTC)
 ZERO_MS = int(START.timestamp() * 1000)
@@ -32,26 +36,75 @@ ZERO_MS = int(START.timestamp() * 1000)
 # --- end to end ----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_a_small_demo_survives_a_kill_and_balances(tmp_path: Path) -> None:
+def run_demo(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """A demo of few orders in a process of its own, with its files in this folder."""
     environment = {
         **os.environ,
-        "TMPDIR": str(tmp_path),
+        "TMPDIR": str(folder),
         "PYTHONIOENCODING": "utf-8",
         "PYTHONWARNINGS": "error",
     }
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-W", "error", "-c", "import sys; from durable_ops.cli import main; "
-         "sys.exit(main(['demo', '--orders', '12', '--kills', '1']))"],
+         "sys.exit(main(['demo', '--orders', '12', '--kills', '1', *sys.argv[1:]]))", *options],
         capture_output=True, text=True, encoding="utf-8", timeout=100, check=False,
         env=environment,
     )  # fmt: skip
+
+
+def survived(done: subprocess.CompletedProcess[str]) -> None:
+    """Its worker was killed, its ledger balances, and its output is fit for a file."""
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the ledger balances" in done.stdout
     assert "killed (SIGKILL)" in done.stdout
     assert "\x1b" not in done.stdout, "no escapes where nobody looks"
     assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_a_small_demo_survives_a_kill_and_balances(tmp_path: Path) -> None:
+    done = run_demo(tmp_path)
+    survived(done)
+    assert "12 orders in one SQLite file" in done.stdout
     assert list(tmp_path.iterdir()) == [], "the demo cleans up"
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+@pytest.mark.skipif(not MAJORS, reason=NO_POSTGRES)
+def test_a_small_demo_on_postgres_survives_a_kill_and_balances(tmp_path: Path) -> None:
+    with own_database(MAJORS[0]) as dsn:
+        done = run_demo(tmp_path, "--db", dsn)
+    survived(done)
+    assert "12 orders on Postgres" in done.stdout
+    assert "SQLite" not in done.stdout
+    assert f"stay in {dsn}\n" in done.stdout
+    assert list(tmp_path.iterdir()) == [], "the demo cleans up"
+
+
+@pytest.mark.slow
+def test_a_demo_that_was_interrupted_does_not_disturb_the_next(tmp_path: Path) -> None:
+    """Its orders would be charged in the next one's ledger."""
+    url = f"sqlite:///{tmp_path / 'demo.db'}"
+    order = load_orders(1)[0]
+
+    async def left_over(*, start: bool) -> str:
+        async with Engine(url, WORKFLOWS) as engine:
+            if start:
+                await engine.start(workflow_for(order), order, id="A", queue="demo-before")
+            return (await engine.get("A")).status
+
+    asyncio.run(left_over(start=True))
+    survived(run_demo(tmp_path, "--db", url))
+    assert asyncio.run(left_over(start=False)) == "pending"
+
+
+def test_a_demo_on_a_server_that_is_down_says_so(tmp_path: Path) -> None:
+    done = run_demo(tmp_path, "--db", "postgresql://ada:secret@127.0.0.1:1/shop")
+    assert done.returncode == 2
+    assert "'shop' on 127.0.0.1:1 cannot be reached: nobody listens there" in done.stdout
+    assert "\n\n\n" not in done.stdout
+    assert "secret" not in done.stdout + done.stderr
 
 
 # --- orders --------------------------------------------------------------------------------------

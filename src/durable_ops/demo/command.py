@@ -15,6 +15,7 @@ import attrs
 
 from durable_core import DurableError, Engine, JournalEntry
 
+from ..databases import without_password
 from .drive import Drive, Plan, Stalled
 from .orders import Order, load_orders
 from .process import WorkerDied
@@ -54,11 +55,11 @@ def run_demo(options: Options, terminal: Terminal | None = None) -> int:
         try:
             return asyncio.run(_demo(options, place, terminal))
         except KeyboardInterrupt:
-            terminal.line()
+            terminal.gap()
             terminal.line("  stopped; the worker is gone too")
             return INTERRUPTED
         except (DurableError, Stalled, WorkerDied) as error:
-            terminal.line()
+            terminal.gap()
             terminal.line(f"durable demo: {error}")
             return BROKEN
         finally:
@@ -98,12 +99,12 @@ async def _demo(options: Options, place: Path, terminal: Terminal) -> int:
         seed=options.seed,
         tag=secrets.token_hex(3) if options.db else "",
     )
-    where = "SQLite file" if url.startswith("sqlite") else "database"
+    where = "in one SQLite file" if url.startswith("sqlite") else "on Postgres"
     terminal.line()
     terminal.line(
         "  "
         + terminal.paint("durable demo", "bold")
-        + f"   {plural(len(orders), 'order')}, one {where}, one worker"
+        + f"   {plural(len(orders), 'order')} {where}, one worker"
         + (f", to be killed {plural(options.kills, 'time')}" if options.kills else "")
     )
     terminal.line()
@@ -117,7 +118,12 @@ async def _demo(options: Options, place: Path, terminal: Terminal) -> int:
         ledger.close()
     terminal.line()
     show_timeline(terminal, plan, facts, journals)
-    return show_report(terminal, plan, facts)
+    status = show_report(terminal, plan, facts)
+    if options.db is not None:
+        stay = f"its {plural(facts.runs, 'run')} stay in {without_password(options.db)}"
+        terminal.line(f"  {terminal.paint(stay, 'dim')}")
+        terminal.line()
+    return status
 
 
 def show_timeline(

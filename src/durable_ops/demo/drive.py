@@ -60,6 +60,11 @@ class Plan:
     seed: int
     tag: str = ""
 
+    @property
+    def queue(self) -> str:
+        """Whence this demo's worker takes its runs, and no other: one may have been interrupted."""
+        return f"demo-{self.tag}" if self.tag else "demo"
+
     def run_id(self, order: Order) -> str:
         """The id of this order's run."""
         return f"{order.id}-{self.tag}" if self.tag else order.id
@@ -120,7 +125,9 @@ class Drive:
 
     async def _start_worker(self) -> WorkerProcess:
         plan = self.plan
-        return await WorkerProcess.start(plan.url, plan.ledger, plan.log, seed=plan.seed)
+        return await WorkerProcess.start(
+            plan.url, plan.ledger, plan.log, queue=plan.queue, seed=plan.seed
+        )
 
     def _kill_is_due(self, worker: WorkerProcess, counts: Counts) -> bool:
         """Whether enough orders are finished, some are under way, and this worker is at work."""
@@ -153,6 +160,7 @@ class Drive:
                     workflow_for(order),
                     order,
                     id=self.plan.run_id(order),
+                    queue=self.plan.queue,
                     delay=timedelta(seconds=length * index / len(orders)),
                     attributes={"demo": self.plan.tag},
                 )

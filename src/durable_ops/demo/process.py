@@ -28,7 +28,7 @@ class WorkerProcess:
         self.pid = process.pid
 
     @classmethod
-    async def start(cls, url: str, ledger: Path, log: Path, *, seed: int) -> Self:
+    async def start(cls, url: str, ledger: Path, log: Path, *, queue: str, seed: int) -> Self:
         """Start a worker on this database; what it prints is appended to ``log``."""
         with log.open("ab") as sink:
             process = await asyncio.create_subprocess_exec(
@@ -37,6 +37,8 @@ class WorkerProcess:
                 "durable_ops.demo.worker",
                 url,
                 str(ledger),
+                "--queue",
+                queue,
                 "--seed",
                 str(seed),
                 stdin=subprocess.PIPE,

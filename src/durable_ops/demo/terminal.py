@@ -49,6 +49,7 @@ class Terminal:
         columns = width if width is not None else shutil.get_terminal_size((WIDTH_MAX, 24)).columns
         self.width = max(60, min(columns - 1, WIDTH_MAX))
         self._pending = False
+        self._blank = False
 
     def paint(self, text: str, style: str) -> str:
         """``text`` in this style, where there is colour."""
@@ -58,6 +59,12 @@ class Terminal:
         """Print a line that stays."""
         self.clear()
         self._write(text + "\n")
+        self._blank = not text
+
+    def gap(self) -> None:
+        """Print an empty line, unless the last one is empty."""
+        if not self._blank:
+            self.line()
 
     def status(self, text: str) -> None:
         """Show a line that the next one replaces; nothing where that cannot be done."""

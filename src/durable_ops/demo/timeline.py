@@ -49,6 +49,7 @@ UNDO_ENDS: Mapping[str, Mark] = {
 }
 WAIT_ENDS = {"timer_fired", "signal_consumed", "wait_timed_out", "child_completed", "child_failed"}
 LABEL_MAX = 24
+NOTE_MAX = 42
 CLOCK_SLACK_MS = 20
 """How much the clock of who saw a beginning may be ahead of the store's."""
 
@@ -234,7 +235,7 @@ def _attempt(
 
 def _note(entry: JournalEntry) -> str:
     if entry.failure is not None and entry.kind in ("unit_failed", "compensation_failed"):
-        return _fit(str(entry.failure.message), 30).rstrip()
+        return _fit(str(entry.failure.message), NOTE_MAX).rstrip()
     return f"attempt {entry.attempt}" if entry.attempt and entry.attempt > 1 else ""
 
 

@@ -26,10 +26,12 @@ CONCURRENCY = 100
 """Attempts at once."""
 
 
-async def work(url: str, ledger: Path, *, seed: int = 0) -> None:
-    """Advance runs until standard input ends."""
+async def work(url: str, ledger: Path, *, queue: str = "demo", seed: int = 0) -> None:
+    """Advance the runs of this queue until standard input ends."""
     engine = Engine(url, WORKFLOWS, lifespan=shop_at(ledger, seed=seed))
-    worker = engine.worker(concurrency=CONCURRENCY, lease=LEASE, grace=timedelta(seconds=5))
+    worker = engine.worker(
+        concurrency=CONCURRENCY, queues=[queue], lease=LEASE, grace=timedelta(seconds=5)
+    )
     async with engine, worker:
         await end_of_input()
 
@@ -59,10 +61,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m durable_ops.demo.worker")
     parser.add_argument("url")
     parser.add_argument("ledger", type=Path)
+    parser.add_argument("--queue", default="demo")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(work(options.url, options.ledger, seed=options.seed))
+        asyncio.run(work(options.url, options.ledger, queue=options.queue, seed=options.seed))
 
 
 if __name__ == "__main__":
