@@ -12,6 +12,7 @@ from durable_core.engine.gathering import BATCH, Gathering
 from durable_core.errors import DurableError, StoreUnavailableError
 from durable_core.kernel.value import NULL
 from durable_core.store import NewRun, Store
+from durable_core.testing.virtual_time import VirtualTime
 
 
 def new(name: str) -> NewRun:
@@ -85,13 +86,18 @@ async def test_a_run_the_store_refuses_fails_alone() -> None:
     assert store.calls == [["a", "b", "c"], ["a"], ["b"], ["c"]]
 
 
-async def test_a_store_out_of_reach_is_told_to_all_and_asked_once() -> None:
+def test_a_store_that_stays_out_of_reach_is_told_to_all_of_a_batch() -> None:
     error = StoreUnavailableError("gone")
     store = Creates("b", error)
-    gathered = gathering(store)
-    assert await ask(gathered, "a", "b") == [error, error]
-    assert store.calls == [["a", "b"]]
-    assert await ask(gathered, "c") == ["c"]
+
+    async def main() -> None:
+        gathered = gathering(store)
+        assert await ask(gathered, "a", "b") == [error, error]
+        assert len(store.calls) > 1 and all(call == ["a", "b"] for call in store.calls)
+        assert await ask(gathered, "c") == ["c"]
+
+    with asyncio.Runner(loop_factory=VirtualTime().loop) as runner:
+        runner.run(main())
 
 
 async def test_whoever_stops_waiting_takes_nobody_along() -> None:

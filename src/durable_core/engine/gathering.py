@@ -3,8 +3,8 @@
 While one batch is being written the next one gathers, so nothing waits for company. Rules:
 
 1. Each start is answered once: with what the store says of it, or with the error it met.
-2. A store that stays out of reach is told to all of a batch; after any other error each of them is tried
-   alone, so that one run the store refuses does not take the others with it.
+2. A store that stays out of reach is told to all of a batch; after any other error each of them
+   is tried alone, so that one run the store refuses does not take the others with it.
 3. Whoever stops waiting changes nothing: what is being written is written.
 """
 

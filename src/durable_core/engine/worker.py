@@ -39,6 +39,7 @@ from .attempts import Call, Surroundings
 from .clock import Backoff
 from .committer import Answer, Committer
 from .complaints import Complaints
+from .crowding import Crowding
 from .lease import Holder, LeaseKeeper
 from .observer import LeaseLost, RunClaimed, RunFinished, RunSuspended
 from .retention import Pruner
@@ -98,6 +99,8 @@ class Worker:
         self._empty = asyncio.Event()
         self._hungry = False  # the last claim may have left something due behind
         self._full = False  # it surely has
+        self._due_ms: int | None = None  # when, as the last claim said, something falls due
+        self._crowding = Crowding(shared.host.entropy)
         self._complaints = Complaints(log)
         self._hurried = False  # whoever drains it was cancelled: no more grace
         self._mail_wanted: dict[str, None] = {}
@@ -277,9 +280,8 @@ class Worker:
                 await self._wake.wait()
             else:
                 # One ms more, because the clock counts whole ones.
-                await self._sleep(
-                    max(self.clock.seconds_until(again_at_ms) + 0.001, SHORTEST_SLEEP_S)
-                )
+                pause_s = max(self.clock.seconds_until(again_at_ms) + 0.001, SHORTEST_SLEEP_S)
+                await self._sleep(pause_s + self._crowding.pause_s())
 
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -305,6 +307,9 @@ class Worker:
             )
         )
         self.clock.set(batch.now_ms)
+        was_due = self._due_ms is not None and self._due_ms <= batch.now_ms
+        self._crowding.found(len(batch.runs), was_due=was_due)
+        self._due_ms = batch.next_due_ms
         for claimed in batch.runs:
             await self._adopt_or_give_back(claimed, asked_at)
         self._full = self._hungry = len(batch.runs) == limit
