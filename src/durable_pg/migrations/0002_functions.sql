@@ -10,10 +10,10 @@
 --    insists on). So rows are locked in one statement and read in the next: a statement that
 --    locks and reads may see a journal or an inbox older than the row it waited for.
 -- 2. Rows that a verb may wait for are locked in one statement, in the order of their keys.
--- 3. Nothing else is waited for. A commit never waits for the runs its messages go to: a message
---    whose run is locked by somebody is posted instead, and put into the inbox by whoever next
---    holds that lock. So no two batches can wait for each other, and no caller's open
---    transaction can hold up a worker.
+-- 3. Nothing else is waited for, except the start and the removal of a run of the same id. A
+--    commit never waits for the runs its messages go to: a message whose run is locked by somebody
+--    is posted instead, and put into the inbox by whoever next claims, or reads its mail. So no
+--    two batches can wait for each other, and no caller's open transaction can hold up a worker.
 -- 4. All plans are index look-ups, whatever the statistics say: generic plans made on an empty
 --    table, or scans chosen for one, would be kept for the life of a connection. The functions
 --    that clients call say so for all that they call in turn.
@@ -113,7 +113,8 @@ BEGIN
 END
 $$;
 
--- Post one message: no lock is taken or waited for, so the answer is what could be seen.
+-- Post one message: no lock that others want is taken, so the answer is what could be seen. Only a
+-- removal of the run that is going on is waited for; it waits for nobody.
 CREATE FUNCTION "durable".post_v1(
     p_now bigint, p_limit bigint,
     p_run text, p_kind text, p_name text, p_payload bytea, p_encoding text, p_meta text,
@@ -170,13 +171,15 @@ BEGIN
     ) >= p_limit THEN
         RETURN 6;
     END IF;
+    -- As a foreign key would, this keeps the run from being removed before the message is there.
     INSERT INTO "durable".posted (
         at_ms, reopens, anyone, run_id, kind, name, encoding, meta, dedupe, token, digest, payload
-    ) VALUES (
+    )
+    SELECT
         p_now, p_reopens, p_anyone, p_run, p_kind, p_name, p_encoding, p_meta, p_dedupe, p_token,
         p_digest, p_payload
-    );
-    RETURN 0;
+    FROM "durable".run r WHERE r.run_id = p_run FOR KEY SHARE;
+    RETURN CASE WHEN FOUND THEN 0 ELSE 5 END;
 END
 $$;
 
@@ -994,17 +997,24 @@ AS $$
 DECLARE
     v_gone text[];
 BEGIN
-    -- Whoever opens a run again holds its outcome row: such a run is passed over.
+    -- Whoever opens a run again holds its outcome row, and whoever posts to it its run row: such a
+    -- run is passed over. So is one with a message on its way that will open it again; of those
+    -- that came while we locked, only a new statement knows.
     SELECT array_agg(x.run_id) INTO v_gone FROM (
         SELECT o.run_id FROM "durable".outcome o
         JOIN "durable".run r ON r.run_id = o.run_id
         WHERE o.finished_at_ms < p_before
             AND (p_statuses IS NULL OR o.status = ANY (p_statuses))
             AND NOT EXISTS (SELECT 1 FROM "durable".run p WHERE p.run_id = r.parent_id)
+            AND NOT EXISTS (
+                SELECT 1 FROM "durable".posted m WHERE m.run_id = r.run_id AND m.reopens
+            )
         ORDER BY o.finished_at_ms, o.run_id
         LIMIT p_limit
-        FOR UPDATE OF o SKIP LOCKED
+        FOR UPDATE OF o, r SKIP LOCKED
     ) x;
+    SELECT array_agg(g.run_id) INTO v_gone FROM unnest(v_gone) g (run_id)
+    WHERE NOT EXISTS (SELECT 1 FROM "durable".posted m WHERE m.run_id = g.run_id AND m.reopens);
     IF v_gone IS NULL THEN
         RETURN 0;
     END IF;

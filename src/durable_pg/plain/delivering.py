@@ -175,5 +175,5 @@ def _post(message: Message, now: int, limit: int | None) -> Steps[DeliverVerdict
     data, encoding = (None, None) if payload is None else (payload.data, payload.encoding)
     facts: Iterable[object] = (message.kind, message.name, data, encoding, message.meta)
     keys = (message.dedupe, message.token, digest, message.reopens, message.anyone)
-    yield Query(queries.POST, (run_id, *facts, *keys, now))
-    return Verdict.DELIVERED
+    rows = yield Query(queries.POST, (run_id, *facts, *keys, now))
+    return Verdict.DELIVERED if rows else Verdict.UNKNOWN

@@ -199,10 +199,14 @@ WHERE r.run_id = $1
 READ_POSTED = """
 SELECT dedupe, token, digest FROM "durable".posted WHERE run_id = $1
 """
+# As a foreign key would, this keeps the run from being removed before the message is there.
 POST = """
 INSERT INTO "durable".posted (
     run_id, kind, name, payload, encoding, meta, dedupe, token, digest, reopens, anyone, at_ms
-) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+)
+SELECT run_id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12
+FROM "durable".run WHERE run_id = $1 FOR KEY SHARE
+RETURNING run_id
 """
 WAITING_POSTED = """
 SELECT DISTINCT run_id FROM (SELECT run_id FROM "durable".posted LIMIT 200) p
@@ -276,9 +280,14 @@ JOIN "durable".run r ON r.run_id = o.run_id
 WHERE o.finished_at_ms < $1
     AND ($2::text[] IS NULL OR o.status = ANY ($2))
     AND NOT EXISTS (SELECT 1 FROM "durable".run p WHERE p.run_id = r.parent_id)
+    AND NOT EXISTS (SELECT 1 FROM "durable".posted m WHERE m.run_id = r.run_id AND m.reopens)
 ORDER BY o.finished_at_ms, o.run_id
 LIMIT $3
-FOR UPDATE OF o SKIP LOCKED
+FOR UPDATE OF o, r SKIP LOCKED
+"""
+# Messages that came while we locked are known to a new statement only.
+ABOUT_TO_REOPEN = """
+SELECT DISTINCT run_id FROM "durable".posted WHERE run_id = ANY ($1::text[]) AND reopens
 """
 DELETE_RUNS = (
     'DELETE FROM "durable".outcome WHERE run_id = ANY ($1::text[])',
