@@ -1,12 +1,10 @@
-"""Worker: claims runs and advances them until it is drained.
+"""Worker: holds runs and has them advanced until it is drained.
 
-One loop claims, sleeping until something may be due; one watcher listens for changes made
-elsewhere; runs are advanced by their runners. Rules:
+One loop claims them (``claiming``); one watcher listens for changes made elsewhere; runs are
+advanced by their runners. Rules:
 
-1. A worker claims as many runs as it has free slots for attempts, and at most one suspect (a
-   run that may be killing its workers) at a time.
-2. After a claim that came back short it asks again only when told to: something was started
-   or delivered here, something changed elsewhere, or something falls due.
+1. A worker has as many runs as it has slots for attempts.
+2. It is woken when something was started or delivered here, or changed elsewhere.
 3. Draining stops claiming, lets handlers end within the grace, then cancels them, and hands
    every run back, due at once. It never counts as a worker's death.
 """
@@ -14,7 +12,6 @@ elsewhere; runs are advanced by their runners. Rules:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
@@ -27,7 +24,6 @@ from ..kernel.program import ProgramFactory
 from ..kernel.reports import Report
 from ..store import (
     ClaimedRun,
-    ClaimRequest,
     Commit,
     CommitVerdict,
     InboxRecord,
@@ -36,10 +32,10 @@ from ..store import (
 )
 from .adopting import given_back, opened
 from .attempts import Call, Surroundings
+from .claiming import Claims, Reach
 from .clock import Backoff
 from .committer import Answer, Committer
 from .complaints import Complaints
-from .crowding import Crowding
 from .lease import Holder, LeaseKeeper
 from .observer import LeaseLost, RunClaimed, RunFinished, RunSuspended
 from .retention import Pruner
@@ -52,14 +48,8 @@ from .unreadable import held_or_terminated
 
 log = logging.getLogger("durable.worker")
 
-CLAIM = 100
-"""Runs in one claim, at most."""
-LONGEST_PAUSE_S = 5.0
-"""Between two tries to claim, while the store is out of reach."""
 STORE_GRACE_S = 4.0
 """How long a draining worker waits for a store that does not answer."""
-SHORTEST_SLEEP_S = 0.01
-"""Between a claim that came back short and the next."""
 
 
 class Worker:
@@ -79,14 +69,9 @@ class Worker:
         self.store = shared.store
         self._shared = shared
         self._programs = programs
-        self._kinds = tuple(
-            Kind(workflow=d.name, version=d.version, fingerprint=d.fingerprint)
-            for d in shared.registry
-        )
         self._limits = shared.limits
         self._observers = shared.observers
         self._host = shared.host
-        self._queues = options.queues
         self._concurrency = options.concurrency
         self._lease_ms = round(options.lease / timedelta(milliseconds=1))
         self._grace_s = options.grace.total_seconds()
@@ -95,16 +80,10 @@ class Worker:
         self._held: dict[str, Runner] = {}
         self._suspects: set[str] = set()
         self._told: set[str] = set()  # held runs that may have got mail
-        self._wake = asyncio.Event()
         self._empty = asyncio.Event()
-        self._hungry = False  # the last claim may have left something due behind
-        self._full = False  # it surely has
-        self._due_ms: int | None = None  # when, as the last claim said, something falls due
-        self._crowding = Crowding(shared.host.entropy)
         self._complaints = Complaints(log)
         self._hurried = False  # whoever drains it was cancelled: no more grace
         self._mail_wanted: dict[str, None] = {}
-        self._claiming: asyncio.Task[None] | None = None
         self._mail_task: asyncio.Task[None] | None = None
         self._executor: Executor | None = None
         self._around = Surroundings(
@@ -117,7 +96,15 @@ class Worker:
             observers=shared.observers,
             transaction_ms=max(1, self._lease_ms // 3),
         )
-        self.slots = Slots(options.concurrency, self._around, self._slot_freed)
+        self._claims = Claims(
+            shared.store,
+            shared.clock,
+            reach_of(shared, options, self._lease_ms),
+            self,
+            entropy=shared.host.entropy,
+            log=log,
+        )
+        self.slots = Slots(options.concurrency, self._around, self._claims.made_room)
         self._committer = Committer(
             shared.store,
             shared.clock,
@@ -142,7 +129,7 @@ class Worker:
     async def start(self) -> None:
         """Begin to claim."""
         self.clock.set(await self.store.now_ms())
-        self._claiming = asyncio.get_running_loop().create_task(self._claim_runs())
+        self._claims.start()
         self._pruner.start()
         self._local.join(self)
         self._listener.add(self._heard)
@@ -169,7 +156,7 @@ class Worker:
         self._pruner.stop()
         self._local.leave(self)
         self._listener.remove(self._heard)
-        self._wake.set()
+        self._claims.stop()
 
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()
@@ -178,7 +165,7 @@ class Worker:
         for runner in list(self._held.values()):
             runner.drain()
         # A claim is not cancelled: what it leased would be lost for a lease.
-        await ended([self._claiming], self._grace_s + STORE_GRACE_S)
+        await ended([self._claims.task], self._grace_s + STORE_GRACE_S)
         for runner in list(self._held.values()):
             runner.drain()
         if not self._hurried:
@@ -210,7 +197,7 @@ class Worker:
 
     def wake(self) -> None:
         """Something may be due now."""
-        self._wake.set()
+        self._claims.wake()
 
     def holds(self, run_id: str) -> bool:
         """Whether this worker holds the run now."""
@@ -261,77 +248,28 @@ class Worker:
                 runner.lease_is_gone()
         self.mail(result.mail)
 
-    # --- claiming ------------------------------------------------------------------------------
+    # --- what claims need (claiming.Claimant) ----------------------------------------------------
 
-    async def _claim_runs(self) -> None:
-        backoff = Backoff(self._host.entropy, longest_s=LONGEST_PAUSE_S)
-        while not self.draining:
-            self._wake.clear()
-            try:
-                again_at_ms = await self._claim()
-                backoff.reset()
-            except Exception as error:
-                self._complaints.say(f"worker {self.name} cannot claim, and tries on", error)
-                await self._sleep(backoff.next_s())
-                continue
-            if self._full:
-                await asyncio.sleep(0)
-            elif again_at_ms is None:
-                await self._wake.wait()
-            else:
-                # One ms more, because the clock counts whole ones.
-                pause_s = max(self.clock.seconds_until(again_at_ms) + 0.001, SHORTEST_SLEEP_S)
-                await self._sleep(pause_s + self._crowding.pause_s())
-
-    async def _sleep(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), seconds)
-
-    async def _claim(self) -> int | None:
-        """Claim once; when to ask again (store ms), None if only when told to."""
-        limit = min(self._room, CLAIM)
-        self._hungry = True
-        self._full = False
-        if limit <= 0:
-            return None
-        asked_at = self._keeper.now()
-        batch = await self.store.claim(
-            ClaimRequest(
-                worker=self.name,
-                lease_ms=self._lease_ms,
-                limit=limit,
-                queues=self._queues,
-                kinds=self._kinds,
-                suspect_deaths=max(1, self._limits.worker_deaths - 2),
-                suspects=0 if self._suspects else 1,
-            )
-        )
-        self.clock.set(batch.now_ms)
-        was_due = self._due_ms is not None and self._due_ms <= batch.now_ms
-        self._crowding.found(len(batch.runs), was_due=was_due)
-        self._due_ms = batch.next_due_ms
-        for claimed in batch.runs:
-            await self._adopt_or_give_back(claimed, asked_at)
-        self._full = self._hungry = len(batch.runs) == limit
-        return batch.next_due_ms
-
-    @property
-    def _room(self) -> int:
+    def room(self) -> int:
         """How many runs more: each needs a slot, now or after its commit."""
         return self._concurrency - max(len(self._held), self.slots.wanted)
 
-    def _slot_freed(self) -> None:
-        if self._hungry:
-            self._wake.set()
+    def may_take_a_suspect(self) -> bool:
+        """One at a time, so that a run which kills its workers takes no other suspect along."""
+        return not self._suspects
+
+    def now(self) -> float:
+        """Monotonic seconds, by which leases are kept."""
+        return self._keeper.now()
 
     def _heard(self) -> None:
         """Something may have changed through another connection."""
-        self._wake.set()
+        self.wake()
         self.mail(self._held)
 
     # --- adopting a claimed run ------------------------------------------------------------------
 
-    async def _adopt_or_give_back(self, claimed: ClaimedRun, since: float) -> None:
+    async def adopt(self, claimed: ClaimedRun, since: float) -> None:
         """One run's trouble must not keep the others of its batch from being adopted."""
         try:
             await self._adopt(claimed, since)
@@ -458,7 +396,7 @@ class Worker:
             if not self._held:
                 self._empty.set()
         else:
-            self._slot_freed()
+            self._claims.made_room()
 
     def lost(self, runner: Runner, why: str) -> None:
         """The run turned out not to be ours."""
@@ -472,3 +410,17 @@ class Worker:
             self._observers.tell(
                 LeaseLost(run_id=runner.run_id, workflow=runner.workflow, worker=self.name)
             )
+
+
+def reach_of(shared: Shared, options: WorkerOptions, lease_ms: int) -> Reach:
+    """What a worker with these options may claim."""
+    return Reach(
+        worker=options.name,
+        lease_ms=lease_ms,
+        queues=options.queues,
+        kinds=tuple(
+            Kind(workflow=d.name, version=d.version, fingerprint=d.fingerprint)
+            for d in shared.registry
+        ),
+        suspect_deaths=max(1, shared.limits.worker_deaths - 2),
+    )

@@ -1,0 +1,163 @@
+"""Claiming: the loop that asks the store for due runs, and when it asks again.
+
+Rules:
+
+1. It asks for as many runs as there is room, and for at most one suspect (a run that may be
+   killing its workers) at a time.
+2. After a claim that came back short it asks again only when woken, or when something falls due.
+3. A store that cannot be asked is asked again after growing pauses; the loop never ends by itself.
+4. A claim is not cancelled: what it leased would be lost for a lease. ``stop`` lets it end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+import attrs
+
+from ..store import ClaimedRun, ClaimRequest, Kind, Store
+from .clock import Backoff, StoreClock
+from .complaints import Complaints
+from .crowding import Crowding
+
+CLAIM = 100
+"""Runs in one claim, at most."""
+LONGEST_PAUSE_S = 5.0
+"""Between two tries to claim, while the store is out of reach."""
+SHORTEST_SLEEP_S = 0.01
+"""Between a claim that came back short and the next."""
+
+
+class Claimant(Protocol):
+    """For whom runs are claimed: a worker."""
+
+    def room(self) -> int:
+        """How many runs more it can take."""
+        ...
+
+    def may_take_a_suspect(self) -> bool:
+        """Whether it holds none."""
+        ...
+
+    def now(self) -> float:
+        """Monotonic seconds, by which its leases are kept."""
+        ...
+
+    async def adopt(self, claimed: ClaimedRun, since: float) -> None:
+        """Take over a run that was asked for at ``since``; never raises."""
+        ...
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Reach:
+    """What a worker may claim, and how long it gets it for."""
+
+    worker: str
+    lease_ms: int
+    queues: tuple[str, ...]
+    kinds: tuple[Kind, ...]
+    suspect_deaths: int
+
+
+class Claims:
+    """The claims of one worker, from ``start`` to ``stop``."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: StoreClock,
+        reach: Reach,
+        claimant: Claimant,
+        *,
+        entropy: Callable[[int], bytes],
+        log: logging.Logger,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._reach = reach
+        self._claimant = claimant
+        self._entropy = entropy
+        self._complaints = Complaints(log)
+        self._crowding = Crowding(entropy)
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._hungry = False  # the last claim may have left something due behind
+        self._full = False  # it surely has
+        self._due_ms: int | None = None  # when, as the last claim said, something falls due
+        self.task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self.task = asyncio.get_running_loop().create_task(self._run())
+
+    def stop(self) -> None:
+        """Claim no more; ``task`` ends when the claim under way has."""
+        self._stopping = True
+        self._wake.set()
+
+    def wake(self) -> None:
+        """Something may be due now."""
+        self._wake.set()
+
+    def made_room(self) -> None:
+        """There is room for one more."""
+        if self._hungry:
+            self._wake.set()
+
+    async def _run(self) -> None:
+        backoff = Backoff(self._entropy, longest_s=LONGEST_PAUSE_S)
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                again_at_ms = await self._claim()
+                backoff.reset()
+            except Exception as error:
+                name = self._reach.worker
+                self._complaints.say(f"worker {name} cannot claim, and tries on", error)
+                await self._sleep(backoff.next_s())
+                continue
+            if self._full:
+                await asyncio.sleep(0)
+            elif again_at_ms is None:
+                await self._wake.wait()
+            else:
+                # One ms more, because the clock counts whole ones.
+                pause_s = max(self._clock.seconds_until(again_at_ms) + 0.001, SHORTEST_SLEEP_S)
+                await self._sleep(pause_s + self._crowding.pause_s())
+
+    async def _sleep(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), seconds)
+
+    async def _claim(self) -> int | None:
+        """Claim once; when to ask again (store ms), None if only when told to."""
+        reach, claimant = self._reach, self._claimant
+        limit = min(claimant.room(), CLAIM)
+        self._hungry = True
+        self._full = False
+        if limit <= 0:
+            return None
+        asked_at = claimant.now()
+        batch = await self._store.claim(
+            ClaimRequest(
+                worker=reach.worker,
+                lease_ms=reach.lease_ms,
+                limit=limit,
+                queues=reach.queues,
+                kinds=reach.kinds,
+                suspect_deaths=reach.suspect_deaths,
+                suspects=1 if claimant.may_take_a_suspect() else 0,
+            )
+        )
+        self._clock.set(batch.now_ms)
+        was_due = self._due_ms is not None and self._due_ms <= batch.now_ms
+        self._crowding.found(len(batch.runs), was_due=was_due)
+        self._due_ms = batch.next_due_ms
+        for claimed in batch.runs:
+            await claimant.adopt(claimed, asked_at)
+        self._full = self._hungry = len(batch.runs) == limit
+        return batch.next_due_ms
