@@ -20,9 +20,7 @@ from .delivering import route
 def claim(request: ClaimRequest, now_ms: int | None) -> Steps[ClaimBatch]:
     """The verb ``claim``."""
     now = yield from time_of(now_ms)
-    posted = yield Query(queries.WAITING_POSTED)
-    if posted:
-        yield from route([run_id for (run_id,) in posted], now)
+    again = yield from _route(now)
     lanes = claimable(request)
     reach = ([lane for lane, _ in lanes], [pin for _, pin in lanes])
     chosen = yield from _choose(request, reach, now)
@@ -32,7 +30,20 @@ def claim(request: ClaimRequest, now_ms: int | None) -> Steps[ClaimBatch]:
     runs = (yield from _read(chosen, request.journal_limit)) if chosen else ()
     limits = (request.suspect_deaths, request.suspects)
     ((next_due,),) = yield Query(queries.NEXT_DUE, (*reach, *limits))
-    return ClaimBatch(runs=runs, now_ms=now, next_due_ms=next_due)
+    times = [time for time in (next_due, again) if time is not None]
+    return ClaimBatch(runs=runs, now_ms=now, next_due_ms=min(times, default=None))
+
+
+def _route(now: int) -> Steps[int | None]:
+    """Put what was posted into inboxes. If some of it is left, tells when to look again: there
+    is more, or it is for runs in other hands, and nobody tells us when these let go."""
+    receivers = yield Query(queries.RECEIVERS)
+    if not receivers:
+        return None
+    yield from route([run_id for (run_id,) in receivers], now)
+    if not (yield Query(queries.ANY_POSTED)):
+        return None
+    return now + (100 if len(receivers) < 200 else 0)
 
 
 def _choose(
@@ -42,11 +53,8 @@ def _choose(
     at = (*reach, now, request.suspect_deaths)
     due = [*(yield Query(queries.DUE, (*at, request.limit)))]
     due += yield Query(queries.SUSPECTS, (*at, request.suspects))
-    ranked = [run_id for _, run_id in sorted((row[1], row[0]) for row in due)][: request.limit]
-    if not ranked:
-        return []
-    locked = {run_id for (run_id,) in (yield Query(queries.LOCK_DUE, (ranked, now)))}
-    return [run_id for run_id in ranked if run_id in locked]
+    ranked = sorted((rank, run_id) for run_id, rank in due)
+    return [run_id for _, run_id in ranked[: request.limit]]
 
 
 def _read(chosen: list[str], journal_limit: int) -> Steps[tuple[ClaimedRun, ...]]:

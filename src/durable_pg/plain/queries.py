@@ -208,9 +208,20 @@ SELECT run_id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12
 FROM "durable".run WHERE run_id = $1 FOR KEY SHARE
 RETURNING run_id
 """
-WAITING_POSTED = """
-SELECT DISTINCT run_id FROM (SELECT run_id FROM "durable".posted LIMIT 200) p
+# Some runs that messages are on their way to: a skip scan, because one may have got very many.
+RECEIVERS = """
+WITH RECURSIVE receiver AS (
+    (SELECT p.run_id FROM "durable".posted p ORDER BY p.run_id LIMIT 1)
+    UNION ALL
+    SELECT n.run_id FROM receiver r
+    CROSS JOIN LATERAL (
+        SELECT p.run_id FROM "durable".posted p WHERE p.run_id > r.run_id
+        ORDER BY p.run_id LIMIT 1
+    ) n
+)
+SELECT r.run_id FROM receiver r LIMIT 200
 """
+ANY_POSTED = 'SELECT 1 FROM "durable".posted LIMIT 1'
 POSTED_TO = 'SELECT DISTINCT run_id FROM "durable".posted WHERE run_id = ANY ($1::text[])'
 TAKE_POSTED = """
 DELETE FROM "durable".posted WHERE run_id = ANY ($1::text[])
@@ -236,7 +247,7 @@ WHERE l.due_at_ms <= $3 AND l.deaths < $4 AND
 """
     + WITHIN_REACH
     + """
-ORDER BY rank, l.run_id LIMIT $5
+ORDER BY rank, l.run_id LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED
 """
 )
 SUSPECTS = (
@@ -246,13 +257,9 @@ WHERE l.due_at_ms <= $3 AND l.deaths > 0 AND l.deaths >= $4 AND
 """
     + WITHIN_REACH
     + """
-ORDER BY rank, l.run_id LIMIT $5
+ORDER BY rank, l.run_id LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED
 """
 )
-LOCK_DUE = """
-SELECT run_id FROM "durable".lease WHERE run_id = ANY ($1::text[]) AND due_at_ms <= $2
-FOR NO KEY UPDATE SKIP LOCKED
-"""
 TAKE = """
 UPDATE "durable".lease SET
     epoch = epoch + 1,
