@@ -54,9 +54,15 @@ CLOSE_S = 5.0
 SETTINGS = {
     "application_name": "durable-core",
     "default_transaction_isolation": "read committed",
+    # A worker whose machine vanished must not hold a fence for long.
     "idle_in_transaction_session_timeout": "60000",
+    "tcp_keepalives_idle": "15",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    # Our statements are short look-ups.
     "jit": "off",
 }
+"""Of each of our sessions, where no pooler is in between."""
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -192,7 +198,7 @@ class Connections:
         pause_s = PAUSE_S
         for left in reversed(range(TRIES)):
             try:
-                return await self._once(work)
+                return await self._once(work, self.address.timeout_s)
             except DRIVER_ERRORS as error:
                 if not left or code_of(error) not in AGAIN:
                     raise translated(error, self.place, sent=writes) from error
@@ -200,10 +206,12 @@ class Connections:
             pause_s *= 2
         raise AssertionError("the last try returns or raises")
 
-    async def _once(self, work: Callable[[Proxy], Awaitable[T]]) -> T:
+    async def _once(
+        self, work: Callable[[Proxy], Awaitable[T]], timeout_s: float | None = None
+    ) -> T:
         async with self._acquired(self._pool) as conn:
             try:
-                async with asyncio.timeout(self.address.timeout_s):
+                async with asyncio.timeout(timeout_s):
                     return await work(conn)
             except BaseException as error:
                 if breaks_connection(error):
@@ -230,7 +238,7 @@ class Connections:
             await pool.release(conn)
 
     async def using(self, work: Callable[[Any], Awaitable[T]]) -> T:
-        """Whatever ``work`` does on a connection, once; a refusal to connect is not waited out."""
+        """Whatever ``work`` does on a connection, once, however long it takes."""
 
         async def once() -> T:
             try:

@@ -56,7 +56,7 @@ CREATE TABLE "durable".migration (
 );
 """
 READ_SCHEMA = 'SELECT version, name, checksum FROM "durable".migration ORDER BY version'
-READ_HOME = 'SELECT home FROM "durable".migration ORDER BY version LIMIT 1'
+READ_HOME = 'SELECT home::text FROM "durable".migration ORDER BY version LIMIT 1'
 RECORD_MIGRATION = """
 INSERT INTO "durable".migration (version, name, checksum) VALUES ($1, $2, $3)
 """

@@ -46,7 +46,8 @@ from .translate import DRIVER_ERRORS, translated
 
 T = TypeVar("T")
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 15.0
+"""Half a lease of the usual length: a worker that talks to a dead line must learn of it in time."""
 
 
 @attrs.frozen(slots=True)

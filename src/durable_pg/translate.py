@@ -74,7 +74,7 @@ def breaks_connection(error: BaseException) -> bool:
     code = code_of(error)
     if code:
         return code in UNKNOWN or code.startswith(("08", "57P"))
-    return not isinstance(error, asyncpg.DataError | asyncpg.PostgresError)
+    return not isinstance(error, asyncpg.DataError | asyncpg.PostgresError | DurableError)
 
 
 def translated(error: BaseException, place: str, *, sent: bool = False) -> DurableError:

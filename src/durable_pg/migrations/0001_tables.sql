@@ -89,12 +89,14 @@ CREATE TABLE "durable".outcome (
     entry_count bigint NOT NULL,
     generation bigint NOT NULL,
     run_id text COLLATE "C" NOT NULL PRIMARY KEY,
+    parent_id text COLLATE "C", -- a copy of the run's, for pruning
     status text COLLATE "C" NOT NULL,
     waiting text,
     failure text
 );
 
--- Listing ended runs of one status, newest first; pruning, oldest end first.
+-- Listing ended runs of one status, newest first; pruning, oldest end first. Runs that must stay,
+-- because their parent is still there, are passed over one by one.
 CREATE INDEX outcome_status ON "durable".outcome (status, created_at_ms, run_id);
 CREATE INDEX outcome_finished ON "durable".outcome (finished_at_ms, run_id);
 

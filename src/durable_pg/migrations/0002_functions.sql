@@ -568,12 +568,13 @@ BEGIN
             RETURNING l.run_id, l.epoch, l.arrived, l.created_at_ms, c.nr
         )
         INSERT INTO "durable".outcome (
-            finished_at_ms, created_at_ms, epoch, arrived, entry_count, generation, run_id, status,
-            waiting, failure
+            finished_at_ms, created_at_ms, epoch, arrived, entry_count, generation, run_id,
+            parent_id, status, waiting, failure
         )
         SELECT v_now, g.created_at_ms, g.epoch, g.arrived, c.after + c.count, c.generation,
-            g.run_id, c.status, c.waiting, c.failure
+            g.run_id, r.parent_id, c.status, c.waiting, c.failure
         FROM gone g
+        JOIN "durable".run r ON r.run_id = g.run_id
         JOIN unnest(c_after, c_count, c_generation, c_status, c_waiting, c_failure)
             WITH ORDINALITY c (after, count, generation, status, waiting, failure, nr)
             ON c.nr = g.nr;
@@ -1014,16 +1015,17 @@ SET enable_seqscan = off
 AS $$
 DECLARE
     v_gone text[];
+    v_entries bigint[];
 BEGIN
     -- Whoever opens a run again holds its outcome row, and whoever posts to it its run row: such a
     -- run is passed over. So is one with a message on its way that will open it again; of those
     -- that came while we locked, only a new statement knows.
-    SELECT array_agg(x.run_id) INTO v_gone FROM (
-        SELECT o.run_id FROM "durable".outcome o
+    SELECT array_agg(x.run_id), array_agg(x.entry_count) INTO v_gone, v_entries FROM (
+        SELECT o.run_id, o.entry_count FROM "durable".outcome o
         JOIN "durable".run r ON r.run_id = o.run_id
         WHERE o.finished_at_ms < p_before
             AND (p_statuses IS NULL OR o.status = ANY (p_statuses))
-            AND NOT EXISTS (SELECT 1 FROM "durable".run p WHERE p.run_id = r.parent_id)
+            AND NOT EXISTS (SELECT 1 FROM "durable".run p WHERE p.run_id = o.parent_id)
             AND NOT EXISTS (
                 SELECT 1 FROM "durable".posted m WHERE m.run_id = r.run_id AND m.reopens
             )
@@ -1031,8 +1033,15 @@ BEGIN
         LIMIT p_limit
         FOR UPDATE OF o, r SKIP LOCKED
     ) x;
-    SELECT array_agg(g.run_id) INTO v_gone FROM unnest(v_gone) g (run_id)
-    WHERE NOT EXISTS (SELECT 1 FROM "durable".posted m WHERE m.run_id = g.run_id AND m.reopens);
+    -- One transaction removes some 50,000 entries at most, unless a single run has more.
+    SELECT array_agg(s.run_id) INTO v_gone FROM (
+        SELECT g.run_id, sum(g.entries) OVER (ORDER BY g.nr) - g.entries AS others
+        FROM unnest(v_gone, v_entries) WITH ORDINALITY g (run_id, entries, nr)
+        WHERE NOT EXISTS (
+            SELECT 1 FROM "durable".posted m WHERE m.run_id = g.run_id AND m.reopens
+        )
+    ) s
+    WHERE s.others < 50000;
     IF v_gone IS NULL THEN
         RETURN 0;
     END IF;

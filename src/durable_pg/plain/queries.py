@@ -79,13 +79,14 @@ WHERE l.run_id = c.run_id
 INSERT_OUTCOMES = """
 INSERT INTO "durable".outcome (
     run_id, status, generation, waiting, failure, entry_count, epoch, arrived, created_at_ms,
-    finished_at_ms
+    finished_at_ms, parent_id
 )
 SELECT c.run_id, c.status, c.generation, c.waiting, c.failure, c.entry_count, l.epoch, l.arrived,
-    l.created_at_ms, $7
+    l.created_at_ms, $7, r.parent_id
 FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[])
     c (run_id, status, generation, waiting, failure, entry_count)
 JOIN "durable".lease l ON l.run_id = c.run_id
+JOIN "durable".run r ON r.run_id = c.run_id
 """
 DELETE_LEASES = 'DELETE FROM "durable".lease WHERE run_id = ANY ($1::text[])'
 RENEW = """
@@ -282,11 +283,11 @@ WHERE l.due_at_ms IS NOT NULL AND (l.deaths < $3 OR $4 > 0) AND
 # --- pruning ---------------------------------------------------------------------------------
 
 LOCK_PRUNABLE = """
-SELECT o.run_id FROM "durable".outcome o
+SELECT o.run_id, o.entry_count FROM "durable".outcome o
 JOIN "durable".run r ON r.run_id = o.run_id
 WHERE o.finished_at_ms < $1
     AND ($2::text[] IS NULL OR o.status = ANY ($2))
-    AND NOT EXISTS (SELECT 1 FROM "durable".run p WHERE p.run_id = r.parent_id)
+    AND NOT EXISTS (SELECT 1 FROM "durable".run p WHERE p.run_id = o.parent_id)
     AND NOT EXISTS (SELECT 1 FROM "durable".posted m WHERE m.run_id = r.run_id AND m.reopens)
 ORDER BY o.finished_at_ms, o.run_id
 LIMIT $3
