@@ -259,7 +259,7 @@ class Connections:
         """A connection for a transaction that the user takes part in; what is left open on it
         when the block is left goes with the connection."""
         async with self._acquired(self._transactions) as proxy:
-            conn = _real(proxy)
+            conn = cast(Connection, real(proxy))
             try:
                 yield conn
             finally:
@@ -271,9 +271,9 @@ class Connections:
         return cast(Any, pool)._loop is not asyncio.get_running_loop()
 
 
-def _real(conn: Any) -> Connection:
-    """The connection behind a pool's proxy."""
-    return cast(Connection, getattr(conn, "_con", conn))
+def real(conn: Any) -> Connection | None:
+    """The connection behind a pool's proxy; none, when it was given back to the pool."""
+    return cast("Connection | None", getattr(conn, "_con", conn))
 
 
 def _translated_at_connect(error: BaseException, place: str) -> DurableError:

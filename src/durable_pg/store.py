@@ -36,7 +36,7 @@ from durable_core.store import (
 )
 
 from . import leasing, queries, reading, schema, verbs, writing
-from .connection import Address, Connections
+from .connection import Address, Connections, real
 from .listen import Bell, poll
 from .queries import in_schema
 from .schema_name import SchemaName
@@ -335,13 +335,20 @@ class PgStore:
                 # Heard when the caller commits, also by this process, which cannot know when.
                 await conn.fetch(queries.NOTIFY, self._schema.channel, "")
             return result
+        except asyncpg.InterfaceError as error:  # the driver itself refuses: nothing was sent
+            raise DurableError(
+                f"conn= cannot be used now: {error}. Keep it open, and give it while no statement "
+                "of yours, nor another task, is using it."
+            ) from error
         except DRIVER_ERRORS as error:
             raise translated(error, "the database of conn=") from error
 
     async def _check_joinable(self, conn: Any, link: _Link) -> None:
         """A transaction is open, and on the store's database."""
-        if conn.is_closed():
-            raise DurableError("conn= is closed: give an open connection.")
+        if real(conn) is None or conn.is_closed():
+            raise DurableError(
+                "conn= is closed, or was given back to its pool: give an open connection."
+            )
         if not conn.is_in_transaction():
             raise DurableError(
                 "conn= is in autocommit mode and has no transaction open: use it inside "
