@@ -130,7 +130,7 @@ def _broken(error: BaseException, place: str, sent: bool) -> StoreUnavailableErr
     elif code_of(error) == "08P01":
         why = (
             f"it, or a pooler before it, refused how we speak ({error}); a pooler in transaction "
-            "mode needs PgStore(..., pooler=True)"
+            "mode needs PgStore(..., pooler=True), one in session mode must let such settings pass"
         )
     elif isinstance(error, TimeoutError):
         why = "it did not answer in time: check host and port in the DSN, and what is in between"

@@ -1,4 +1,8 @@
-"""What the pages say is true: their programs run, and their links lead somewhere."""
+"""What the pages say is true: their programs run, and their links lead somewhere.
+
+A program runs on the database it names. One that names a SQLite database runs a second time with
+nothing but its URL changed to a Postgres one, for that is what the pages promise.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +12,23 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.docs.pages import PAGES, ROOT, blocks
+from tests.postgres_databases import migrated_database
+from tests.postgres_kit import MAJORS
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+from durable_core.testing.postgres import NO_POSTGRES
+
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+SQLITE = re.compile(r'"sqlite://[^"]*"')
+POSTGRES = re.compile(r'"postgresql://[^"]*"')
 
-
-def programs() -> list[tuple[str, str]]:
-    found = []
-    for page in PAGES:
-        blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
-        found += [(f"{page.name}-{i}", text) for i, text in enumerate(blocks)]
-    return found
+PROGRAMS = [
+    (f"{page.name}-{number}", text)
+    for page in PAGES
+    for number, text in enumerate(blocks(page, "python"))
+]
+ON_SQLITE = [(name, text) for name, text in PROGRAMS if not POSTGRES.search(text)]
+ON_POSTGRES = [(name, text) for name, text in PROGRAMS if "sqlite://" in text or "postgres" in text]
 
 
 def run(program: Path, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -34,18 +42,32 @@ def run(program: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(("name", "text"), programs(), ids=[name for name, _ in programs()])
-def test_a_program_on_a_page_runs_to_its_end(name: str, text: str, tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
+def runs_to_its_end(text: str, folder: Path) -> None:
+    program = folder / "program.py"
     program.write_text(text, encoding="utf-8")
-    done = run(program, tmp_path)
+    done = run(program, folder)
     if "the process dies here" in done.stdout:  # the quickstart's crash: run it again
         assert done.returncode == 1
-        done = run(program, tmp_path)
+        done = run(program, folder)
         assert "first step" not in done.stdout
         assert "hello, world" in done.stdout
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+@pytest.mark.parametrize(("name", "text"), ON_SQLITE, ids=[name for name, _ in ON_SQLITE])
+def test_a_program_on_a_page_runs_to_its_end(name: str, text: str, tmp_path: Path) -> None:
+    runs_to_its_end(text, tmp_path)
+
+
+@pytest.mark.postgres
+@pytest.mark.skipif(not MAJORS, reason=NO_POSTGRES)
+@pytest.mark.parametrize(("name", "text"), ON_POSTGRES, ids=[name for name, _ in ON_POSTGRES])
+def test_a_program_on_a_page_runs_on_postgres(name: str, text: str, tmp_path: Path) -> None:
+    with migrated_database() as dsn:
+        changed = POSTGRES.sub(f'"{dsn}"', SQLITE.sub(f'"{dsn}"', text))
+        assert dsn in changed
+        runs_to_its_end(changed, tmp_path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
