@@ -36,7 +36,7 @@ from ..kernel.reports import Report
 from ..kernel.value import NULL
 from ..workflow.invocation import Invocation, UnitScope
 from ..workflow.suspend import Suspend
-from .clock import StoreClock
+from .clock import Calling, StoreClock
 from .observer import AttemptEnded, AttemptStarted, Observers
 
 log = logging.getLogger("durable.step")
@@ -80,6 +80,7 @@ class Surroundings:
     entropy: Callable[[int], bytes]
     observers: Observers
     transaction_ms: int
+    calling: Calling | None = None
     leaving: bool = False
 
 
@@ -262,11 +263,17 @@ class Call:
             conn=conn,
             log=StepLog(attempt, self._reporter),
         )
-        if invocation.is_async:
-            value = await invocation.function(*invocation.args)
+        call = functools.partial(self._value, invocation)
+        if around.calling is None:
+            value = await call()
         else:
-            value = await self._in_thread(invocation)
+            value = await around.calling(self._reporter.run_id, attempt, call)
         return self._success(invocation, value)
+
+    async def _value(self, invocation: Invocation) -> Any:
+        if invocation.is_async:
+            return await invocation.function(*invocation.args)
+        return await self._in_thread(invocation)
 
     async def _in_thread(self, invocation: Invocation) -> Any:
         call = functools.partial(

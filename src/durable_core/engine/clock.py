@@ -10,14 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any
 
 import attrs
+
+from ..kernel.outcome import Attempt
 
 
 def _threads(count: int) -> Executor:
     return ThreadPoolExecutor(count, thread_name_prefix="durable-step")
+
+
+Calling = Callable[[str, Attempt, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -27,13 +33,15 @@ class Host:
     ``entropy(n)`` gives n unpredictable bytes; ``executor(n)`` calls up to n plain handlers at
     once; ``fallback_poll_s`` is how often to look for work when nothing was heard (None: never);
     ``renew_in_thread`` False renews leases on the main loop, which only a simulated loop that
-    nothing can block may do.
+    nothing can block may do. ``calling(run_id, attempt, call)`` stands around each call of a
+    handler: it awaits ``call()`` for the handler's value, and gives it on.
     """
 
     entropy: Callable[[int], bytes] = secrets.token_bytes
     executor: Callable[[int], Executor] = _threads
     fallback_poll_s: float | None = 5.0
     renew_in_thread: bool = True
+    calling: Calling | None = None
 
 
 class StoreClock:

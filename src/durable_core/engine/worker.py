@@ -95,6 +95,7 @@ class Worker:
             entropy=shared.host.entropy,
             observers=shared.observers,
             transaction_ms=max(1, self._lease_ms // 3),
+            calling=shared.host.calling,
         )
         self._claims = Claims(
             shared.store,

@@ -1,0 +1,164 @@
+"""Processes: several simulated processes in one event loop, any of which can die or freeze.
+
+A process is a context variable: every task, timer and callback that a process begins inherits
+it, and each callback looks at its process before it runs. When a process dies, none of its
+callbacks ever runs again, so its code stands still in the middle of whatever it was doing, as
+after ``kill -9``: no ``finally`` runs, nobody is cancelled. When it freezes, its callbacks wait
+until it thaws, as after ``SIGSTOP``, and then all of them run late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import heapq
+import warnings
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVarTuple, Unpack
+
+from .virtual_time import VirtualLoop, VirtualTime
+
+Args = TypeVarTuple("Args")
+
+
+class Process:
+    """One simulated process."""
+
+    def __init__(self, name: str, loop: ProcessLoop) -> None:
+        self.name = name
+        self.dead = False
+        self._loop = loop
+        self._backlog: list[_Waiting] | None = None
+
+    def begin(self, main: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run this as a main task of the process."""
+        context = self._loop.outside.copy()
+        context.run(_PROCESS.set, self)
+        return self._loop.create_task(main, context=context)
+
+    async def die(self) -> None:
+        """End here and now. Called by the process itself, this never returns."""
+        self.dead = True
+        self._loop.forget(self)
+        await self._loop.create_future()
+
+    async def freeze(self, seconds: float) -> None:
+        """Stand still for so long, with all that is going on; called by the process itself."""
+        if self._backlog is None:
+            self._backlog = []
+            self._loop.call_later(seconds, self._thaw, context=self._loop.outside)
+        await asyncio.sleep(0)
+
+    def holds_up(self, handle: _Waiting) -> bool:
+        """Whether this callback of ours must not run now."""
+        if self.dead:
+            return True
+        if self._backlog is None:
+            return False
+        self._backlog.append(handle)
+        return True
+
+    def _thaw(self) -> None:
+        backlog, self._backlog = self._backlog or [], None
+        for handle in backlog:
+            self._loop.run_late(handle)
+
+
+_PROCESS: contextvars.ContextVar[Process | None] = contextvars.ContextVar(
+    "durable_process", default=None
+)
+
+
+def current_process() -> Process:
+    """The process whose code is running."""
+    process = _PROCESS.get()
+    assert process is not None, "only simulated processes ask"
+    return process
+
+
+class _Soon(asyncio.Handle):
+    """A callback that asks its process first."""
+
+    __slots__ = ("process",)
+
+    process: Process | None
+
+    def _run(self) -> None:
+        if self.process is None or not self.process.holds_up(self):
+            super()._run()
+
+
+class _Later(asyncio.TimerHandle):
+    """A timer that asks its process first."""
+
+    __slots__ = ("process",)
+
+    process: Process | None
+
+    def _run(self) -> None:
+        if self.process is None or not self.process.holds_up(self):
+            super()._run()
+
+
+_Waiting = _Soon | _Later
+
+
+class ProcessLoop(VirtualLoop):
+    """An event loop on virtual time that knows which process a callback belongs to."""
+
+    def __init__(self, time: VirtualTime) -> None:
+        super().__init__(time)
+        self.outside = contextvars.copy_context()
+        """The context of what belongs to no process."""
+        self.turns = 0
+        self._inside: Any = self  # asyncio's own queues
+
+    def call_soon(
+        self,
+        callback: Callable[[Unpack[Args]], object],
+        *args: *Args,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Handle:
+        """As usual."""
+        self.turns += 1
+        handle = _Soon(callback, args, self, context)
+        handle.process = _PROCESS.get() if context is None else context.get(_PROCESS, None)
+        self._inside._ready.append(handle)
+        return handle
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[Args]], object],
+        *args: *Args,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """As usual."""
+        timer = _Later(when, callback, args, self, context)
+        timer.process = _PROCESS.get() if context is None else context.get(_PROCESS, None)
+        heapq.heappush(self._inside._scheduled, timer)
+        timer._scheduled = True  # type: ignore[attr-defined]  # so that it can be cancelled
+        return timer
+
+    def run_late(self, handle: _Waiting) -> None:
+        """Its process stood still when it was due."""
+        self._inside._ready.append(handle)
+
+    def forget(self, process: Process) -> None:
+        """Its timers must not hold up the end of the simulation."""
+        for timer in self._inside._scheduled:
+            if timer.process is process:
+                timer.cancel()
+
+    def bury(self) -> None:
+        """Close the coroutines of all tasks that are left, so that nobody hears of them again."""
+        with warnings.catch_warnings():
+            # What a ``finally`` would have awaited, it does not.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            for task in asyncio.all_tasks(self):
+                left: Any = task
+                left._log_destroy_pending = False
+                with suppress(BaseException):
+                    left.get_coro().close()
+        self.close()

@@ -1,0 +1,171 @@
+"""Simulate: one life of a run on virtual time, under a plan of faults.
+
+Synchronous to call, deterministic, without a database: the real engine over a store in memory.
+A simulation of a few steps takes some milliseconds, so it can be asked for by the thousand.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import attrs
+
+from ..engine.engine import Engine
+from ..errors import DurableError, RunFinishedError
+from ..kernel.limits import Limits
+from ..workflow.registry import Definition, Registry
+from .faults import Faults
+from .simulation import RUN_ID, Simulation, units_of
+from .world import World
+
+QUIET = Faults()
+_NOT_GIVEN: Any = object()
+
+
+@attrs.frozen(slots=True)
+class Signal:
+    """A signal the simulation sends: before the run begins to work, unless ``early`` is False;
+    then only a ``SignalAt`` of the plan sends it."""
+
+    name: str
+    payload: Any = None
+    early: bool = attrs.field(default=True, kw_only=True)
+
+
+def simulate(
+    workflow: Definition,
+    input: Any = None,
+    plan: Faults = QUIET,
+    *,
+    deps: Callable[[], Any] | None = None,
+    signals: Mapping[str, Any] | Sequence[Signal] = (),
+    resume: Any = _NOT_GIVEN,
+    workers: int | None = None,
+    children: Sequence[Definition] = (),
+    conn: Callable[[], Any] | None = None,
+    limits: Limits | None = None,
+    start_ms: int | None = None,
+) -> Simulation:
+    """Run the workflow once, to the end or until nothing can happen any more.
+
+    ``deps`` makes the object the handlers find as ``ctx.deps``: the world outside, shared by all
+    workers, which survives their deaths. ``signals``: names and payloads. ``resume``: data (or a
+    function of the snapshot) for handlers that suspend. ``workers`` overrides the plan's.
+    ``conn`` makes what transactional handlers find as ``ctx.conn``. ``start_ms``: the virtual
+    date, in ms since 1970.
+
+    Raises ``DurableError`` for a plan that names a step there is none of and for a signal the
+    workflow never waits for; ``SimulationLimitError`` for a workflow that does not end.
+    """
+    if not isinstance(plan, Faults):
+        raise DurableError(f"plan must be a Faults(...), not {type(plan).__name__}")
+    if workers is not None:
+        plan = Faults(
+            *plan.faults, workers=workers, seed=plan.seed, always_suspend=plan.always_suspend
+        )
+    if deps is not None and not callable(deps):
+        raise DurableError(
+            f"deps must make the handlers' deps (a class or a function), not be one: give "
+            f"lambda: {type(deps).__name__}(...)"
+        )
+    sent = _signals(signals)
+    workflows = (workflow, *children)
+    registry = Registry(workflows)
+    _check_plan(plan, units_of(registry))
+    _check_signals(registry, workflow, sent)
+    world = World(
+        workflows,
+        plan,
+        deps=None if deps is None else deps(),
+        begin=lambda engine: _begin(engine, workflow, input, sent),
+        send=lambda engine, reverse: _send(engine, sent[::-1] if reverse else sent),
+        operate=_operate,
+        resume=None if resume is _NOT_GIVEN else lambda engine: _resume(engine, resume),
+        conn=conn,
+        limits=limits,
+        start_ms=start_ms,
+    )
+    world.run()
+    return Simulation(world, registry)
+
+
+def _signals(given: Mapping[str, Any] | Sequence[Signal]) -> list[Signal]:
+    if isinstance(given, Mapping):
+        return [Signal(name, payload) for name, payload in given.items()]
+    for signal in given:
+        if not isinstance(signal, Signal):
+            raise DurableError(
+                "signals must be a mapping of names to payloads, or a list of Signal(name, "
+                f"payload), not of {type(signal).__name__}"
+            )
+    return list(given)
+
+
+def _check_plan(plan: Faults, known: Collection[str]) -> None:
+    for fault in plan.faults:
+        unit = getattr(fault, "unit", None)
+        if unit is None:
+            continue
+        step = unit.removeprefix("undo ").split("/")[0]
+        if step not in known:
+            raise DurableError(
+                f"{fault!r} names unit {unit!r}, but no step is called {step!r}; there are "
+                f"{', '.join(sorted(known)) or 'none'}"
+            )
+
+
+def _check_signals(registry: Registry, workflow: Definition, sent: Sequence[Signal]) -> None:
+    awaited = {
+        getattr(node, "signal", None)
+        for definition in registry
+        for node in getattr(definition, "nodes", ())
+    }
+    for signal in sent:
+        if signal.name not in awaited:
+            names = ", ".join(sorted(repr(name) for name in awaited if name)) or "none"
+            raise DurableError(
+                f"workflow {workflow.name!r} never waits for a signal {signal.name!r}; it waits "
+                f"for {names}"
+            )
+
+
+async def _begin(engine: Engine, workflow: Any, input: Any, sent: Sequence[Signal]) -> None:
+    await engine.start(workflow, input, id=RUN_ID)
+    await _send(engine, [signal for signal in sent if signal.early])
+
+
+async def _send(engine: Engine, sent: Sequence[Signal]) -> None:
+    for number, signal in enumerate(sent):
+        with suppress(RunFinishedError):
+            await engine.signal(
+                RUN_ID, signal.name, signal.payload, dedupe_id=f"{signal.name}-{number}"
+            )
+
+
+async def _operate(engine: Engine, what: str) -> None:
+    with suppress(RunFinishedError):
+        match what:
+            case "cancel":
+                await engine.cancel(RUN_ID)
+            case "terminate":
+                await engine.cancel(RUN_ID, mode="terminate")
+            case "pause":
+                await engine.pause(RUN_ID)
+            case "unpause":
+                await engine.unpause(RUN_ID)
+            case _:
+                await engine.retry(RUN_ID)
+
+
+async def _resume(engine: Engine, data: Any) -> bool:
+    """Answer every open suspension; whether there was any."""
+    tokens = []
+    async for info in engine.runs():
+        tokens += [(info.id, wait.token) for wait in info.waiting_for if wait.token is not None]
+    for run_id, token in tokens:
+        answer: Any = data() if inspect.isfunction(data) else data
+        await engine.resume(run_id, answer, token=token)
+    return bool(tokens)

@@ -1,0 +1,158 @@
+"""Simulation: what came of one simulated life of a run, to be asked and asserted about."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from functools import cached_property
+from typing import Any
+
+from ..codec.records import entry_from_record, failure_from_text
+from ..engine.info import JournalEntry, Reader, RunInfo, Wait
+from ..errors import DurableError
+from ..kernel.failure import Failure
+from ..kernel.journal import Entry, RunCompleted
+from ..kernel.run import RunStatus
+from ..store import RunRecord
+from ..workflow.registry import Registry
+from .faults import Faults
+from .timeline import drawn
+from .world import World
+
+RUN_ID = "run"
+
+
+class Simulation:
+    """The end of a simulation. ``deps`` is the object the handlers worked on."""
+
+    def __init__(self, world: World, registry: Registry) -> None:
+        self.world = world
+        self.plan: Faults = world.plan
+        self.deps: Any = world.deps
+        self._registry = registry
+        self._reader = Reader(world.codec, registry)
+
+    def __repr__(self) -> str:
+        return f"<Simulation {self.status} under {self.plan!r}>"
+
+    # --- the run -------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> str:
+        """The run's status at the end: a terminal one, or ``suspended`` when it waits for what
+        never came."""
+        return self._record(RUN_ID).status
+
+    @cached_property
+    def result(self) -> Any:
+        """The run's result; None unless it completed."""
+        if self.status != RunStatus.COMPLETED.value:
+            return None
+        return self._reader.result(self._record(RUN_ID), self.entries(RUN_ID))
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why it failed."""
+        text = self._record(RUN_ID).failure
+        return None if text is None else failure_from_text(text)
+
+    @property
+    def info(self) -> RunInfo:
+        """The run as ``engine.get`` would give it."""
+        return self._reader.info(self._record(RUN_ID), self.result)
+
+    @property
+    def waiting_for(self) -> tuple[Wait, ...]:
+        """What it waits for, if it has not ended."""
+        return self.info.waiting_for
+
+    @cached_property
+    def journal(self) -> tuple[JournalEntry, ...]:
+        """Everything that happened to it, in commit order."""
+        return self._reader.journal(self._record(RUN_ID), self.entries(RUN_ID))
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Ids of all runs: the run, and its children and theirs."""
+        return tuple(self.world.memory._shared.state.runs)
+
+    # --- what was done -------------------------------------------------------------------------
+
+    def invocations(self, unit: str) -> int:
+        """How often the unit's handler was called (``"undo pay"`` for a compensator)."""
+        self._check_unit(unit)
+        return sum(call.label == unit for call in self.world.calls)
+
+    def committed(self, unit: str) -> int:
+        """How often the unit was committed as completed (``"undo pay"``: as compensated), over
+        all generations of the run."""
+        self._check_unit(unit)
+        kind = "unit_compensated" if unit.startswith("undo ") else "unit_completed"
+        path = unit.removeprefix("undo ")
+        return sum(
+            entry.kind == kind and str(entry.unit) == path
+            for run_id in self.runs
+            for entry in self.entries(run_id)
+        )
+
+    @property
+    def fired(self) -> Counter[str]:
+        """How often each kind of fault happened."""
+        return self.world.fired
+
+    def timeline(self) -> str:
+        """What happened, line by line."""
+        return drawn(self.world.chronicle)
+
+    @property
+    def trace(self) -> str:
+        """A hash over everything that happened; equal for equal plans."""
+        text = "\n".join(map(repr, self.world.chronicle))
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def entries(self, run_id: str) -> list[Entry]:
+        """The kernel's journal of one of the runs."""
+        run = self.world.memory._shared.state.runs[run_id]
+        return [entry_from_record(record) for _, record in run.entries]
+
+    def outcome(self) -> tuple[Any, ...]:
+        """What must not depend on the schedule: status, result, and what was done to which unit,
+        of every run; without order, times and numbers of attempts."""
+        return tuple(
+            (run_id, self._record(run_id).status, self._facts(run_id))
+            for run_id in sorted(self.runs)
+        )
+
+    def _facts(self, run_id: str) -> frozenset[tuple[Any, ...]]:
+        facts: Counter[tuple[Any, ...]] = Counter()
+        for entry in self.entries(run_id):
+            payload = getattr(entry, "payload", None)
+            if isinstance(entry, RunCompleted):
+                payload = (payload, str(entry.shape))
+            failure = getattr(entry, "failure", None)
+            said = None if failure is None else f"{failure.type}: {failure.message}"
+            facts[(entry.kind, str(entry.unit), payload, said)] += 1
+        return frozenset(facts.items())
+
+    def _record(self, run_id: str) -> RunRecord:
+        return self.world.memory._shared.state.runs[run_id].record()
+
+    def _check_unit(self, unit: str) -> None:
+        step = unit.removeprefix("undo ").split("/")[0]
+        known = units_of(self._registry)
+        if step not in known:
+            raise DurableError(
+                f"no step is called {step!r}; there are {', '.join(sorted(known)) or 'none'}"
+            )
+
+
+def units_of(registry: Registry) -> set[str]:
+    """What the path of a unit can begin with, in any of the workflows."""
+    return {
+        name
+        for definition in registry
+        for node in getattr(definition, "nodes", ())
+        for name in (node.name, *(name for name, _ in getattr(node, "entries", ())))
+    }

@@ -1,0 +1,22 @@
+"""Timeline: a chronicle as text, one line an event, one column a process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+MARKS = {"dies": "x", "freezes": "~", "store error": "!", "lease is stolen": "!", "raises": "!"}
+
+
+def drawn(chronicle: Sequence[Any]) -> str:
+    """Lines of time, process, event and place; what went wrong has a mark in the margin."""
+    width = max((len(event.process) for event in chronicle), default=0)
+    lines = []
+    for event in chronicle:
+        mark = next((sign for word, sign in MARKS.items() if event.what.startswith(word)), " ")
+        detail = f"  ({event.detail})" if event.detail else ""
+        lines.append(
+            f"{mark} {event.at_s:>10.3f} s  {event.process:<{width}}  {event.what} "
+            f"{event.where}{detail}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,487 @@
+"""World: one simulation from its start to its end: processes, a store in memory, and mishaps.
+
+What production runs is what runs here: engines with workers, over a ``MemoryStore`` that keeps
+the same fence as the real ones, on virtual time. The world stands at three places only: around
+each call of the store, around each call of a handler, and where a process begins. There it
+counts, writes its chronicle, and does what the plan says. Rules:
+
+1. Everything follows from the arguments and the plan: no real time, no real randomness, no order
+   that depends on addresses. Equal plans give equal chronicles.
+2. The end is when nothing can happen any more: no callback is ready and no timer is set. So a
+   zombie wakes up even after the run has ended, and does its worst.
+3. It ends in any case: after ``CALLS_MAX`` calls of the store or ``DAYS_MAX`` virtual days.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import attrs
+
+from ..codec.payload import JsonCodec
+from ..engine.clock import Host
+from ..engine.engine import Engine
+from ..errors import DurableError, StoreUnavailableError
+from ..kernel.limits import Limits
+from ..kernel.outcome import Attempt
+from ..store import Commit, CommitResult, CommitVerdict, Lease, Store
+from ..workflow.registry import Definition
+from . import faults as f
+from .faults import Faults
+from .memory import MemoryStore
+from .processes import Process, ProcessLoop, current_process
+from .virtual_time import DeadlockError, InlineExecutor, VirtualTime
+
+LEASE = timedelta(seconds=30)
+CALLS_MAX = 10_000
+DAYS_MAX = 4_000
+BACK_S = 1.0
+"""How long after a process died another one takes its place."""
+
+
+CODEC = JsonCodec()
+"""Shared by all simulations: what it learns of types is costly, and depends on nothing else."""
+
+
+class Injected(Exception):
+    """What the plan makes a handler raise."""
+
+
+class SimulationLimitError(DurableError):
+    """A simulation went on beyond its limits: the workflow probably never ends."""
+
+
+@attrs.frozen(slots=True)
+class Event:
+    """A line of the chronicle: seconds since the start, the process, what happened, and to which
+    unit or verb. ``detail`` tells more."""
+
+    at_s: float
+    process: str
+    what: str
+    where: str
+    detail: str = ""
+
+
+@attrs.frozen(slots=True)
+class Call:
+    """One call of a handler: ``label`` is its unit, with "undo " before it for a compensator."""
+
+    run_id: str
+    label: str
+    attempt: int
+    process: str
+    too_late: bool
+    """The unit had been committed already when this call began."""
+
+
+class World:
+    """One simulation. ``run`` lets it happen; then everything can be looked at."""
+
+    def __init__(
+        self,
+        workflows: Sequence[Definition],
+        plan: Faults,
+        *,
+        deps: Any,
+        begin: Callable[[Engine], Awaitable[None]],
+        send: Callable[[Engine, bool], Awaitable[None]],
+        operate: Callable[[Engine, str], Awaitable[None]],
+        resume: Callable[[Engine], Awaitable[bool]] | None = None,
+        conn: Callable[[], Any] | None = None,
+        limits: Limits | None = None,
+        start_ms: int | None = None,
+    ) -> None:
+        self.plan = plan
+        self.deps = deps
+        self.workflows = workflows
+        self.time = VirtualTime() if start_ms is None else VirtualTime(start_ms)
+        self.loop = ProcessLoop(self.time)
+        self.memory = MemoryStore(clock=self.clock)
+        self.codec = CODEC
+        self.chronicle: list[Event] = []
+        self.calls: list[Call] = []
+        self.fired: Counter[str] = Counter()
+        self.entropy = random.Random(plan.seed)
+        self._begin = begin
+        self._send = send
+        self._operate = operate
+        self._resume = resume
+        self._conn = conn
+        self._limits = limits or Limits(worker_deaths=1_000)
+        self._offset_ms = 0
+        self._counts: Counter[str] = Counter()
+        self._waiters: list[asyncio.Future[None]] = []
+        self._stops: dict[Process, asyncio.Event] = {}
+        self._newest: dict[str, dict[str, str]] = {}  # by run and unit, the kind of its last entry
+        self._workers = 0
+        self._overrun: str | None = None
+        self._broken: BaseException | None = None
+        self._pending = {id(fault): fault for fault in plan.faults}
+
+    def clock(self) -> int:
+        """The store's clock."""
+        return self.time.now_ms() + self._offset_ms
+
+    # --- letting it happen ---------------------------------------------------------------------
+
+    def run(self) -> None:
+        """From the start to the end. Raises ``SimulationLimitError``, and what ``begin`` does."""
+        try:
+            asyncio.set_event_loop(self.loop)
+            self.loop.run_until_complete(self._open())
+            for _ in range(self.plan.workers):
+                self._spawn()
+            self._until_quiet()
+            while self._resume is not None and self._resume_once():
+                self._until_quiet()
+        finally:
+            self.loop.bury()
+            asyncio.set_event_loop(None)
+        if self._broken is not None:
+            raise self._broken
+        if self._overrun is not None:
+            raise SimulationLimitError(self._overrun)
+
+    async def _open(self) -> None:
+        await self.memory.open()
+        await self._as_client(self._begin)
+
+    def _until_quiet(self) -> None:
+        with suppress(DeadlockError):  # nothing can happen any more: that is the end
+            self.loop.run_forever()
+
+    def _resume_once(self) -> bool:
+        resume = self._resume
+        if resume is None or self._overrun is not None or self._broken is not None:
+            return False
+        done: list[bool] = []
+
+        async def ask(engine: Engine) -> None:
+            done.append(await resume(engine))
+
+        self._client(ask)
+        self._until_quiet()
+        return bool(done and done[0])
+
+    def _client(self, act: Callable[[Engine], Awaitable[None]]) -> None:
+        """Let a process of its own do this."""
+        task = Process("client", self.loop).begin(self._as_client(act))
+        task.add_done_callback(self._note_broken)
+
+    async def _as_client(self, act: Callable[[Engine], Awaitable[None]]) -> None:
+        engine = self._engine(self.memory.twin())
+        async with engine:
+            await act(engine)
+        self.changed()
+
+    def _engine(self, store: Any) -> Engine:
+        host = Host(
+            entropy=self.entropy.randbytes,
+            executor=lambda count: InlineExecutor(),
+            fallback_poll_s=None,
+            renew_in_thread=False,
+            calling=self._around_handler,
+        )
+        return Engine(
+            store,
+            self.workflows,
+            lifespan=self._lifespan,
+            codec=self.codec,
+            limits=self._limits,
+            host=host,
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self) -> AsyncIterator[Any]:
+        yield self.deps
+
+    def _spawn(self) -> None:
+        self._workers += 1
+        process = Process(f"worker-{self._workers}", self.loop)
+        self._stops[process] = asyncio.Event()
+        process.begin(self._work(process)).add_done_callback(self._note_broken)
+
+    async def _work(self, process: Process) -> None:
+        engine = self._engine(SimulatedStore(self.memory.twin(), self, process))
+        grace = [fault.grace for fault in self.plan.faults if isinstance(fault, f.Stop)]
+        worker = engine.worker(
+            concurrency=100, lease=LEASE, name=process.name, grace=min(grace, default=0)
+        )
+        # Not ``async with``: a process that dies leaves nothing in order.
+        await engine.__aenter__()
+        await worker.__aenter__()
+        await self._stops[process].wait()
+        await worker.__aexit__(None, None, None)
+        await engine.__aexit__(None, None, None)
+
+    def _note_broken(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._broken = self._broken or task.exception()
+            self.loop.stop()
+
+    # --- what is heard -------------------------------------------------------------------------
+
+    def changed(self) -> None:
+        """Something in the store may have changed: wake every process that listens."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait_for_change(self, timeout_ms: int | None) -> bool:
+        """True after the next change, False when the time is up before."""
+        waiter: asyncio.Future[None] = self.loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1_000):
+                await waiter
+        except TimeoutError:
+            return False
+        return True
+
+    def note(self, what: str, where: str, detail: str = "") -> None:
+        """Write a line of the chronicle."""
+        process = current_process().name
+        self.chronicle.append(Event(round(self.time.seconds, 6), process, what, where, detail))
+
+    # --- around each call of the store -----------------------------------------------------------
+
+    async def around_store(
+        self, verb: str, process: Process, call: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        """Make the call, with what the plan has for it."""
+        self._counts["any"] += 1
+        self._counts[verb] += 1
+        self._check_limits()
+        nth, total = self._counts[verb], self._counts["any"]
+        await self._strike(f.Crash, "before", process, verb=verb, nth=nth)
+        await self._strike(f.Pause, "before", process, verb=verb, nth=nth)
+        error = self._take(f.StoreError, verb=verb, nth=nth)
+        if error is not None and error.kind != "landed":
+            self.note(f"store error: {error.kind}", verb)
+            raise StoreUnavailableError("simulated", outcome_unknown=error.kind == "lost")
+        answer = await call()
+        await self._after_call(verb, nth, total, process)
+        await self._strike(f.Crash, "after", process, verb=verb, nth=nth)
+        await self._strike(f.Pause, "after", process, verb=verb, nth=nth)
+        if error is not None:
+            self.note(f"store error: {error.kind}", verb)
+            raise StoreUnavailableError("simulated", outcome_unknown=True)
+        return answer
+
+    async def _after_call(self, verb: str, nth: int, total: int, process: Process) -> None:
+        jump = self._take(f.ClockJump, nth=total)
+        if jump is not None:
+            self._offset_ms += round(jump.seconds * 1_000)
+            self.note("clock jumps", "store", f"{jump.seconds:+g} s")
+        stop = self._take(f.Stop, nth=total)
+        if stop is not None:
+            self.note("told to stop", process.name)
+            self._stops[process].set()
+            self._later(self._spawn)
+        if verb != "commit":
+            return
+        if self._take(f.Theft, nth=nth) is not None:
+            self._end_leases()
+        again = self._take(f.SignalAt, nth=nth)
+        if again is not None:
+            for _ in range(again.copies):
+                self.note("signals are sent", "client")
+                self._client(lambda engine: self._send(engine, again.reverse))
+        operation = self._take(f.Operate, nth=nth)
+        if operation is not None:
+            self.note("operator", operation.what)
+            self._client(lambda engine: self._operate(engine, operation.what))
+        if self.plan.always_suspend and not self._stops[process].is_set():
+            self._stops[process].set()
+            self._later(self._spawn, 0.0)
+
+    def _end_leases(self) -> None:
+        for run in self.memory._shared.state.runs.values():
+            if run.owner is not None:
+                self.note("lease is stolen", run.new.run_id)
+                run.due_at_ms = self.clock()
+        self.changed()
+
+    def _check_limits(self) -> None:
+        days = self.time.seconds / 86_400
+        if self._counts["any"] > CALLS_MAX or days > DAYS_MAX:
+            self._overrun = (
+                f"the simulation went on for {self._counts['any']} calls of the store and "
+                f"{days:.0f} virtual days: does the workflow end? (a loop whose until is never "
+                "true, a retry without a limit, a wait that is always begun again)"
+            )
+            self.loop.stop()
+
+    # --- around each call of a handler -----------------------------------------------------------
+
+    async def _around_handler(
+        self, run_id: str, attempt: Attempt, call: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        process = current_process()
+        unit = str(attempt.key.unit)
+        label = f"undo {unit}" if attempt.key.compensating else unit
+        place = f"handler {label}"
+        self._counts[place] += 1
+        nth = self._counts[place]
+        too_late = self.is_committed(run_id, unit, undoing=attempt.key.compensating)
+        self.calls.append(Call(run_id, label, attempt.number, process.name, too_late))
+        self.note("begins", label, f"attempt {attempt.number}")
+        await self._strike(f.Crash, "before", process, unit=label, nth=nth)
+        await self._strike(f.Pause, "before", process, unit=label, nth=nth)
+        slow = self._take(f.Slow, unit=label, nth=nth)
+        if slow is not None:
+            await asyncio.sleep(slow.seconds)
+        raising = self._raising(label, nth)
+        if raising is not None and raising.when == "before":
+            raise Injected(f"call {nth} of {label}")
+        value = await call()
+        self.note("is done", label)
+        await self._strike(f.Crash, "after", process, unit=label, nth=nth)
+        await self._strike(f.Pause, "after", process, unit=label, nth=nth)
+        if raising is not None:
+            raise Injected(f"call {nth} of {label}")
+        return value
+
+    def _raising(self, label: str, nth: int) -> f.Raising | None:
+        for fault in self.plan.faults:
+            if isinstance(fault, f.Raising) and fault.unit == label and nth <= fault.times:
+                self.fired["Raising"] += 1
+                self._pending.pop(id(fault), None)
+                self.note("raises", label)
+                return fault
+        return None
+
+    def is_committed(self, run_id: str, unit: str, *, undoing: bool) -> bool:
+        """Whether the unit's end, or the end of its compensation, is in the journal, and was not
+        undone or begun anew since."""
+        kind = "unit_compensated" if undoing else "unit_completed"
+        return self._newest.get(run_id, {}).get(unit) == kind
+
+    def _remember(self, commit: Commit) -> None:
+        newest = self._newest.setdefault(commit.run_id, {})
+        for entry in commit.entries:
+            if entry.kind in ("run_retried", "rollback_requested"):
+                newest.clear()
+            newest[entry.unit] = entry.kind
+
+    def note_commit(self, commit: Commit, verdict: CommitVerdict) -> None:
+        """Write a commit into the chronicle."""
+        said = ", ".join(f"{entry.kind} {entry.unit}".strip() for entry in commit.entries)
+        if verdict is CommitVerdict.APPLIED:
+            self._remember(commit)
+        else:
+            said = f"{verdict.value}: {said}"
+        self.note("commits", commit.run_id, said)
+
+    # --- the plan --------------------------------------------------------------------------------
+
+    def _take(self, kind: type[Any], **place: Any) -> Any:
+        """The fault of this kind for this place, if the plan has one."""
+        for key, fault in self._pending.items():
+            if type(fault) is kind and all(
+                getattr(fault, name) == value for name, value in place.items()
+            ):
+                del self._pending[key]
+                self.fired[kind.__name__] += 1
+                return fault
+        return None
+
+    async def _strike(self, kind: type[Any], when: str, process: Process, **place: Any) -> None:
+        fault = self._take(kind, when=when, **place)
+        if fault is None:
+            return
+        where = place.get("unit") or place["verb"]
+        if kind is f.Crash:
+            self.note(f"dies {when}", where)
+            self._later(self._spawn)
+            await process.die()
+        self.note(f"freezes {when}", where, f"{fault.leases:g} leases")
+        await process.freeze(fault.leases * LEASE.total_seconds())
+        self.note("goes on", where)
+
+    def _later(self, act: Callable[[], None], seconds: float = BACK_S) -> None:
+        self.loop.call_later(seconds, act, context=self.loop.outside)
+
+
+VERBS = frozenset(f.VERBS)
+
+
+class SimulatedStore:
+    """One process's way to the common store."""
+
+    def __init__(self, store: MemoryStore, world: World, process: Process) -> None:
+        self._store = store
+        self._world = world
+        self._process = process
+
+    def __getattr__(self, name: str) -> Any:
+        verb = getattr(self._store, name)
+        return self._around(name, verb) if name in VERBS else verb
+
+    def twin(self) -> Store:
+        """Another one of this process."""
+        twin: Any = SimulatedStore(self._store.twin(), self._world, self._process)
+        return twin  # type: ignore[no-any-return]
+
+    async def wait_for_work(self, timeout_ms: int | None) -> bool:
+        """Until somebody else changes something."""
+        return await self._world.wait_for_change(timeout_ms)
+
+    async def commit(self, commits: Sequence[Commit]) -> CommitResult:
+        """As the store does it, written into the chronicle."""
+
+        async def call() -> CommitResult:
+            result = await self._store.commit(commits)
+            for commit, verdict in zip(commits, result.verdicts, strict=True):
+                self._world.note_commit(commit, verdict)
+            self._world.changed()
+            return result
+
+        answer = await self._world.around_store("commit", self._process, call)
+        assert isinstance(answer, CommitResult)
+        return answer
+
+    def transaction(self, lease: Lease) -> AbstractAsyncContextManager[Any]:
+        """Its commit is a commit like any other."""
+        return self._transaction(lease)
+
+    @asynccontextmanager
+    async def _transaction(self, lease: Lease) -> AsyncIterator[Any]:
+        make = self._world._conn
+        conn = object() if make is None else make()
+        async with self._store.transaction(lease) as transaction:
+            yield SimulatedTransaction(conn, self, transaction)
+
+    def _around(self, name: str, verb: Callable[..., Awaitable[Any]]) -> Any:
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            async def made() -> Any:
+                answer = await verb(*args, **kwargs)
+                if name in ("create", "deliver"):
+                    self._world.changed()
+                return answer
+
+            return await self._world.around_store(name, self._process, made)
+
+        return call
+
+
+@attrs.frozen(slots=True)
+class SimulatedTransaction:
+    """The transaction of a handler; ``conn`` is what the simulation was given for it."""
+
+    conn: Any
+    _store: SimulatedStore
+    _transaction: Any
+
+    async def commit(self, commit: Commit) -> CommitVerdict:
+        """Write the transition."""
+        (verdict,) = (await self._store.commit([commit])).verdicts
+        return verdict
