@@ -25,6 +25,7 @@ from durable_ops.cli import main
 PAGE = ROOT / "docs" / "postgres.md"
 URL = re.compile(r"postgresql://\w+@localhost/shop")
 DURABLE = (sys.executable, "-c", "import sys; from durable_ops.cli import main; sys.exit(main())")
+KNOWN_TO_PGBOUNCER = {"user", "database", "application_name", "client_encoding"}
 
 pytestmark = [
     pytest.mark.postgres,
@@ -143,6 +144,25 @@ def test_without_the_script_a_role_is_told_what_it_lacks(database: str, role: st
 def test_the_view_shows_runs(database: str) -> None:
     assert main(["migrate", "--db", database]) == 0
     execute(database, fragment("sql", "durable.record"))
+
+
+async def test_a_pooler_is_told_of_every_setting() -> None:
+    _, _, listed = fragment("ini", "ignore_startup_parameters").partition("=")
+    sent: set[str] = set()
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        length = int.from_bytes(await reader.readexactly(4), "big")
+        words = (await reader.readexactly(length - 4))[4:].decode().split("\0")
+        sent.update(word for word in words[::2] if word)
+        writer.close()
+
+    async with await asyncio.start_server(hear, "127.0.0.1", 0) as pooler:
+        port = pooler.sockets[0].getsockname()[1]
+        with pytest.raises(DurableError):
+            async with Engine(f"postgresql://ada@127.0.0.1:{port}/shop?sslmode=disable"):
+                pass
+    assert "jit" in sent
+    assert sent - KNOWN_TO_PGBOUNCER <= {name.strip() for name in listed.split(",")}
 
 
 def test_the_citus_script_names_every_table(database: str) -> None:
