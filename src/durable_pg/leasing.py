@@ -18,7 +18,7 @@ from .steps import Query, Steps
 
 
 def renew(leases: Sequence[Lease], lease_ms: int, now_ms: int | None) -> Steps[RenewResult]:
-    """The verb ``renew``."""
+    """The verb ``renew``. Of several runs, those in other hands are passed over."""
     rows = yield Query(queries.RENEW, (now_ms, lease_ms, *lease_columns(leases)))
     return renewed(leases, [row[1:] for row in rows[1:]], rows[0][0])
 

@@ -192,7 +192,20 @@ class PgStore:
         return await self._write(lambda: leasing.settled(commits), explicit=True)
 
     async def renew(self, leases: Sequence[Lease], *, lease_ms: int) -> RenewResult:
-        """Extend the leases whose epoch is current."""
+        """Extend the leases whose epoch is current. Runs that are in other hands are waited for
+        one by one: whoever waits must have no other in hand."""
+        result = await self._renew(leases, lease_ms)
+        if not result.lost or len(leases) == 1:
+            return result
+        again = [held for held in leases if held.run_id in result.lost]
+        alone = await asyncio.gather(*(self._renew([held], lease_ms) for held in again))
+        return RenewResult(
+            lost=frozenset().union(*(each.lost for each in alone)),
+            mail=result.mail.union(*(each.mail for each in alone)),
+            now_ms=max(each.now_ms for each in alone),
+        )
+
+    async def _renew(self, leases: Sequence[Lease], lease_ms: int) -> RenewResult:
         return await self._write(lambda: self._verbs.renew(leases, lease_ms, self._now()))
 
     async def inbox(self, leases: Sequence[Lease]) -> Mapping[str, tuple[InboxRecord, ...]]:
@@ -233,6 +246,7 @@ class PgStore:
             lease,
             schema=self._schema,
             committing=lambda one: self._verbs.commit([one], self._now()),
+            committed=lambda one, result: self._ring_if(concerns_others(one, result.now_ms)),
         )
 
     # --- connections -------------------------------------------------------------------------

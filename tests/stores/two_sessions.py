@@ -150,11 +150,13 @@ class Arena:
             conn.terminate()
 
     @asynccontextmanager
-    async def held_open(self, isolation: str = "read_committed") -> AsyncIterator[HeldOpen]:
+    async def held_open(self, isolation: str = "read committed") -> AsyncIterator[HeldOpen]:
         """A store in a transaction; it is rolled back unless ``conn`` is told to COMMIT."""
         async with self.connection() as conn:
-            await conn.execute(f"BEGIN ISOLATION LEVEL {isolation.replace('_', ' ')}")
+            await conn.execute(f"BEGIN ISOLATION LEVEL {isolation}")
             yield HeldOpen(conn, **self.options)
+            if conn.is_in_transaction():
+                await conn.execute("ROLLBACK")
 
     async def waits(self, task: asyncio.Task[Any], pid: int) -> bool:
         """Whether this task comes to wait for a lock of that session, or is through before."""

@@ -14,6 +14,8 @@
 --    commit never waits for the runs its messages go to: a message whose run is locked by somebody
 --    is posted instead, and put into the inbox by whoever next claims, or reads its mail. So no
 --    two batches can wait for each other, and no caller's open transaction can hold up a worker.
+--    A handler's own transaction holds its run's lease row for as long as it lasts: what waits for
+--    that (a renewal, an answer to a token) has no other run in hand.
 -- 4. All plans are index look-ups, whatever the statistics say: generic plans made on an empty
 --    table, or scans chosen for one, would be kept for the life of a connection. The functions
 --    that clients call say so for all that they call in turn.
@@ -218,7 +220,8 @@ BEGIN
 END
 $$;
 
--- Deliver messages, in order. "wait" is whether locked lease rows are waited for.
+-- Deliver messages, in order. "wait" is whether those with a token wait for locked lease rows;
+-- they do so before anything else is in hand.
 CREATE FUNCTION "durable".deliver_v1(
     p_now bigint, p_limit bigint, p_wait boolean,
     m_run text[], m_kind text[], m_name text[], m_payload bytea[], m_encoding text[],
@@ -237,17 +240,19 @@ DECLARE
     m record;
 BEGIN
     IF p_wait THEN
-        SELECT array_agg(x.run_id) INTO v_locked FROM (
-            SELECT l.run_id FROM "durable".lease l WHERE l.run_id = ANY (m_run)
+        PERFORM 1 FROM (
+            SELECT 1 FROM "durable".lease l
+            WHERE l.run_id = ANY (ARRAY(
+                SELECT x.run_id FROM unnest(m_run, m_token) x (run_id, token)
+                WHERE x.token IS NOT NULL
+            ))
             ORDER BY l.run_id FOR NO KEY UPDATE
-        ) x;
-    ELSE
-        SELECT array_agg(x.run_id) INTO v_locked FROM (
-            SELECT l.run_id FROM "durable".lease l WHERE l.run_id = ANY (m_run)
-            FOR NO KEY UPDATE SKIP LOCKED
-        ) x;
+        ) locked;
     END IF;
-    v_locked := coalesce(v_locked, '{}');
+    SELECT coalesce(array_agg(x.run_id), '{}') INTO v_locked FROM (
+        SELECT l.run_id FROM "durable".lease l WHERE l.run_id = ANY (m_run)
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) x;
     SELECT coalesce(array_agg(x.run_id), '{}') INTO v_ended FROM (
         SELECT o.run_id FROM "durable".outcome o
         WHERE o.run_id = ANY (m_run) AND o.run_id <> ALL (v_locked)
@@ -331,6 +336,7 @@ AS $$
 DECLARE
     v_first bigint[];
     v_made text[];
+    v_all boolean; -- then nobody is looked up in these arrays, which takes ever longer
 BEGIN
     -- One call may name a run twice: the first counts.
     SELECT array_agg(x.nr) INTO v_first FROM (
@@ -339,6 +345,7 @@ BEGIN
         WHERE p_verdicts[n.of] = 0
         GROUP BY n.run_id
     ) x;
+    v_all := cardinality(v_first) = cardinality(n_run);
     WITH made AS (
         INSERT INTO "durable".run (
             created_at_ms, deadline_at_ms, priority, depth, lane, run_id, workflow, version,
@@ -355,7 +362,7 @@ BEGIN
             run_id, workflow, version, fingerprint, queue, lane, input, encoding, digest,
             priority, parent, parent_unit, depth, attributes, deadline, nr
         )
-        WHERE n.nr = ANY (v_first)
+        WHERE v_all OR n.nr = ANY (v_first)
         ORDER BY n.run_id COLLATE "C"
         ON CONFLICT (run_id) DO NOTHING
         RETURNING run_id
@@ -364,6 +371,7 @@ BEGIN
     IF v_made IS NULL THEN
         RETURN '{}';
     END IF;
+    v_all := v_all AND cardinality(v_made) = cardinality(n_run);
     INSERT INTO "durable".lease (
         due_at_ms, epoch, arrived, entry_count, generation, deaths, priority, lane, created_at_ms,
         updated_at_ms, anyone, run_id, pin, owner, status, waiting, failure
@@ -373,13 +381,13 @@ BEGIN
         '', NULL, 'pending', NULL, NULL
     FROM unnest(n_run, n_lane, n_priority, n_delay, n_entries)
         WITH ORDINALITY n (run_id, lane, priority, delay, entries, nr)
-    WHERE n.nr = ANY (v_first) AND n.run_id = ANY (v_made);
+    WHERE v_all OR (n.nr = ANY (v_first) AND n.run_id = ANY (v_made));
     IF cardinality(a_of) > 0 THEN
         INSERT INTO "durable".attribute (created_at_ms, value_hash, run_id, name, value)
         SELECT p_now, a.hash, n.run_id, a.name, a.value
         FROM unnest(a_of, a_name, a_value, a_hash) a (of, name, value, hash)
         JOIN unnest(n_run) WITH ORDINALITY n (run_id, nr) ON n.nr = a.of
-        WHERE a.of = ANY (v_first) AND n.run_id = ANY (v_made);
+        WHERE v_all OR (a.of = ANY (v_first) AND n.run_id = ANY (v_made));
     END IF;
     IF cardinality(e_of) > 0 THEN
         INSERT INTO "durable".entry (
@@ -391,7 +399,7 @@ BEGIN
             e_of, e_seq, e_kind, e_unit, e_attempt, e_at, e_payload, e_encoding, e_meta, e_format
         ) e (of, seq, kind, unit, attempt, at, payload, encoding, meta, format)
         JOIN unnest(n_run) WITH ORDINALITY n (run_id, nr) ON n.nr = e.of
-        WHERE e.of = ANY (v_first) AND n.run_id = ANY (v_made);
+        WHERE v_all OR (e.of = ANY (v_first) AND n.run_id = ANY (v_made));
     END IF;
     RETURN v_made;
 END
@@ -437,6 +445,7 @@ BEGIN
             n_deadline, n_entries, a_of, a_name, a_value, a_hash, e_of, e_seq, e_kind, e_unit,
             e_attempt, e_at, e_payload, e_encoding, e_meta, e_format
         );
+        EXIT WHEN cardinality(v_made) = cardinality(n_run);
         v_here := ARRAY(SELECT r.run_id FROM "durable".run r WHERE r.run_id = ANY (n_run));
         EXIT WHEN v_here @> n_run;
     END LOOP;
@@ -560,24 +569,27 @@ BEGIN
                 SELECT 1 FROM "durable".inbox i
                 WHERE i.run_id = l.run_id AND i.seq > c.seen AND i.reopens
             );
+        -- All that the outcome says comes along: a join afterwards would compare each with each.
         WITH gone AS (
             DELETE FROM "durable".lease l
-            USING unnest(c_run) WITH ORDINALITY c (run_id, nr)
+            USING unnest(
+                c_run, c_after, c_count, c_generation, c_status, c_waiting, c_failure
+            ) WITH ORDINALITY c (
+                run_id, after, count, generation, status, waiting, failure, nr
+            )
             WHERE l.run_id = c.run_id AND v_verdicts[c.nr] = 0 AND c_finished[c.nr]
                 AND l.owner IS NOT NULL
-            RETURNING l.run_id, l.epoch, l.arrived, l.created_at_ms, c.nr
+            RETURNING l.run_id, l.epoch, l.arrived, l.created_at_ms,
+                c.after + c.count AS entry_count, c.generation, c.status, c.waiting, c.failure
         )
         INSERT INTO "durable".outcome (
             finished_at_ms, created_at_ms, epoch, arrived, entry_count, generation, run_id,
             parent_id, status, waiting, failure
         )
-        SELECT v_now, g.created_at_ms, g.epoch, g.arrived, c.after + c.count, c.generation,
-            g.run_id, r.parent_id, c.status, c.waiting, c.failure
+        SELECT v_now, g.created_at_ms, g.epoch, g.arrived, g.entry_count, g.generation, g.run_id,
+            r.parent_id, g.status, g.waiting, g.failure
         FROM gone g
-        JOIN "durable".run r ON r.run_id = g.run_id
-        JOIN unnest(c_after, c_count, c_generation, c_status, c_waiting, c_failure)
-            WITH ORDINALITY c (after, count, generation, status, waiting, failure, nr)
-            ON c.nr = g.nr;
+        JOIN "durable".run r ON r.run_id = g.run_id;
     END IF;
     RETURN v_verdicts;
 END
@@ -950,6 +962,9 @@ $$;
 -- The verb "renew". One row for each lease that still holds, with whether there is mail; the
 -- first row has the time alone. The counter tells cheaply that there is no mail; that there is
 -- some, only the inbox: a new holder does not know the numbers of what others consumed.
+--
+-- Of several runs, those in other hands are passed over, to be asked for alone: a handler may hold
+-- one in a transaction for long, and whoever waits for it must have no other in hand.
 CREATE FUNCTION "durable".renew_v1(
     p_now bigint, p_lease_ms bigint, h_run text[], h_epoch bigint[], h_seen bigint[]
 ) RETURNS TABLE (now_ms bigint, run_id text, epoch bigint, mail boolean)
@@ -960,15 +975,23 @@ AS $$
 #variable_conflict use_column
 DECLARE
     v_now bigint;
+    v_locked text[];
 BEGIN
-    PERFORM 1 FROM (
-        SELECT 1 FROM "durable".lease l WHERE l.run_id = ANY (h_run)
-        ORDER BY l.run_id FOR NO KEY UPDATE
-    ) locked;
+    IF cardinality(h_run) = 1 THEN
+        SELECT array_agg(x.run_id) INTO v_locked FROM (
+            SELECT l.run_id FROM "durable".lease l WHERE l.run_id = h_run[1] FOR NO KEY UPDATE
+        ) x;
+    ELSE
+        SELECT array_agg(x.run_id) INTO v_locked FROM (
+            SELECT l.run_id FROM "durable".lease l WHERE l.run_id = ANY (h_run)
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) x;
+    END IF;
     v_now := coalesce(p_now, "durable".now_ms_v1());
     UPDATE "durable".lease l SET due_at_ms = v_now + p_lease_ms
     FROM unnest(h_run, h_epoch) h (run_id, epoch)
-    WHERE l.run_id = h.run_id AND l.epoch = h.epoch AND l.owner IS NOT NULL;
+    WHERE l.run_id = h.run_id AND l.epoch = h.epoch AND l.owner IS NOT NULL
+        AND l.run_id = ANY (v_locked);
     RETURN QUERY SELECT v_now, NULL::text, NULL::bigint, false;
     RETURN QUERY SELECT NULL::bigint, l.run_id, l.epoch, (
         l.arrived > h.seen AND EXISTS (
@@ -977,7 +1000,8 @@ BEGIN
     ) OR EXISTS (SELECT 1 FROM "durable".posted p WHERE p.run_id = l.run_id)
     FROM unnest(h_run, h_epoch, h_seen) h (run_id, epoch, seen)
     JOIN "durable".lease l
-        ON l.run_id = h.run_id AND l.epoch = h.epoch AND l.owner IS NOT NULL;
+        ON l.run_id = h.run_id AND l.epoch = h.epoch AND l.owner IS NOT NULL
+    WHERE l.run_id = ANY (v_locked);
 END
 $$;
 

@@ -29,9 +29,10 @@ def deliver(
     messages: Sequence[Message], now_ms: int | None, inbox_limit: int | None
 ) -> Steps[tuple[DeliverVerdict, ...]]:
     """The verb ``deliver``. Only what a token makes exclusive waits for a locked run."""
-    run_ids = list(dict.fromkeys(message.run_id for message in messages))
-    wait = any(message.token is not None for message in messages)
-    receivers = yield from _lock(run_ids, wait)
+    exclusive = [message.run_id for message in messages if message.token is not None]
+    if exclusive:  # before anything else is in hand
+        yield Query(queries.LOCK_LEASES, (exclusive,))
+    receivers = yield from _lock(list(dict.fromkeys(message.run_id for message in messages)))
     now = yield from time_of(now_ms)
     yield from _route(receivers, now)
     verdicts = []
@@ -57,14 +58,13 @@ def post(
 
 def route(run_ids: Sequence[str], now: int) -> Steps[None]:
     """Put what was posted to these runs into their inboxes, as far as nobody holds them."""
-    receivers = yield from _lock(run_ids, False)
+    receivers = yield from _lock(run_ids)
     yield from _route(receivers, now)
     yield Query(queries.DROP_POSTED, (list(run_ids),))
 
 
-def _lock(run_ids: Sequence[str], wait: bool) -> Steps[dict[str, Receiver]]:
-    lock = queries.LOCK_LEASES if wait else queries.LOCK_FREE_LEASES
-    rows = yield Query(lock, (list(run_ids),))
+def _lock(run_ids: Sequence[str]) -> Steps[dict[str, Receiver]]:
+    rows = yield Query(queries.LOCK_FREE_LEASES, (list(run_ids),))
     receivers = {row[0]: Receiver(arrived=row[2], ended=False) for row in rows}
     others = [run_id for run_id in run_ids if run_id not in receivers]
     if others:

@@ -14,9 +14,11 @@ from .delivering import route
 
 
 def renew(leases: Sequence[Lease], lease_ms: int, now_ms: int | None) -> Steps[RenewResult]:
-    """The verb ``renew``."""
-    run_ids, epochs, seen = lease_columns(leases)
-    yield Query(queries.LOCK_LEASES, (run_ids,))
+    """The verb ``renew``. Of several runs, those in other hands are passed over."""
+    lock = queries.LOCK_LEASES if len(leases) == 1 else queries.LOCK_FREE_LEASES
+    rows = yield Query(lock, ([lease.run_id for lease in leases],))
+    locked = {row[0] for row in rows}
+    run_ids, epochs, seen = lease_columns([held for held in leases if held.run_id in locked])
     now = yield from time_of(now_ms)
     yield Query(queries.RENEW, (run_ids, epochs, now + lease_ms))
     return renewed(leases, (yield Query(queries.KEPT, (run_ids, epochs, seen))), now)
