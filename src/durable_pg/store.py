@@ -246,7 +246,6 @@ class PgStore:
             lease,
             schema=self._schema,
             committing=lambda one: self._verbs.commit([one], self._now()),
-            committed=lambda one, result: self._ring_if(concerns_others(one, result.now_ms)),
         )
 
     # --- connections -------------------------------------------------------------------------

@@ -308,7 +308,7 @@ async def test_a_renewal_that_waits_for_a_transaction_holds_no_other_run(arena: 
         assert [runs[run_id].due_at_ms for run_id in "abc"] == [until + 1, until, until + 1]
         assert await transaction.commit(step("b")) is APPLIED
         result = await renewing
-    assert (result.lost, result.mail) == ({"d"}, frozenset())
+    assert (result.lost, result.mail) == (frozenset("d"), frozenset())
     assert (await store.get("b"))["b"].due_at_ms == until + 1
     await arena.check()
 
