@@ -49,8 +49,8 @@ class PgGround:
 
     def __init__(self, server: PostgresServer, conn: Any) -> None:
         self.dsn = server.dsn()
+        self.conn = conn
         self._server = server
-        self._conn = conn
 
     @asynccontextmanager
     async def store(self) -> AsyncIterator[PgStore]:
@@ -61,11 +61,11 @@ class PgGround:
         return pg_floor(self.dsn)
 
     async def version(self) -> str:
-        return str(await self._conn.fetchval("SHOW server_version"))
+        return str(await self.conn.fetchval("SHOW server_version"))
 
     async def counts(self) -> Mapping[str, float]:
         return {
-            **await self._conn.fetchrow(COUNTS),
+            **await self.conn.fetchrow(COUNTS),
             "round_trips": Counted.trips,
             "server_cpu_us": processor_us(self._server.pid),
         }

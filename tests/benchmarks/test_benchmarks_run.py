@@ -9,7 +9,7 @@ from benchmarks.waking_pg import Sending
 from benchmarks.whole_engine import Case
 from tests.postgres_kit import MAJORS
 
-from benchmarks import bench_kernel, bench_pg, bench_sqlite
+from benchmarks import bench_kernel, bench_pg, bench_sqlite, layout_pg
 from durable_core.testing.postgres import NO_POSTGRES
 
 CASES = (Case(2, 1, 3), Case(2, 3, 6), Case(2, 3, 6, queued=True))
@@ -39,6 +39,7 @@ def test_sqlite_rows(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.postgres
 @pytest.mark.skipif(not MAJORS, reason=NO_POSTGRES)
 def test_postgres_rows(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,3 +58,26 @@ def test_postgres_rows(capsys: pytest.CaptureFixture[str]) -> None:
         "pg_finished",
         *["pg_waking"] * 2,
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+@pytest.mark.skipif(not MAJORS, reason=NO_POSTGRES)
+def test_postgres_layout_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = layout_pg.Sizes(
+        batches=(1, 3), renewals=(2,), rounds=2, finished=20, prune=2, due=6, claimers=(2,), live=3
+    )
+    rows = layout_pg.main(sizes)
+    calls, fills = rows[:-3], rows[-3:]
+    assert {row["verb"] for row in calls} == {
+        "commit",
+        "claim",
+        "claim, nothing due",
+        "renew",
+        "prune",
+        "drain",
+    }
+    assert all(row["ms"] > 0 for row in calls)
+    assert [row["fillfactor"] for row in fills] == [50, 70, 100]
+    assert all(0 <= row["hot_share"] <= 1 for row in fills)
+    assert len(capsys.readouterr().out.splitlines()) == len(rows)
