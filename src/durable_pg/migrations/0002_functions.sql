@@ -1036,6 +1036,9 @@ RETURNS bigint
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
+SET enable_bitmapscan = off -- the index is read in its order, and no further than is needed
+SET enable_hashjoin = off
+SET enable_sort = off
 AS $$
 DECLARE
     v_gone text[];
