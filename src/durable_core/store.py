@@ -27,6 +27,7 @@ Times are integers in ms since 1970 UTC. Texts that look like JSON are opaque to
 from __future__ import annotations
 
 import enum
+import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
@@ -100,6 +101,38 @@ class RunRecord:
     deaths: int
     pin: str | None
 
+    @classmethod
+    def of_new(cls, new: NewRun, now_ms: int) -> RunRecord:
+        """The record of a run that is created now."""
+        return cls(
+            run_id=new.run_id,
+            workflow=new.workflow,
+            version=new.version,
+            fingerprint=new.fingerprint,
+            queue=new.queue,
+            input=new.input,
+            digest=new.digest,
+            priority=new.priority,
+            parent_id=new.parent_id,
+            parent_unit=new.parent_unit,
+            depth=new.depth,
+            attributes=dict(new.attributes),
+            deadline_ms=new.deadline_ms,
+            created_at_ms=now_ms,
+            updated_at_ms=now_ms,
+            finished_at_ms=None,
+            status="pending",
+            generation=1,
+            waiting=None,
+            failure=None,
+            entry_count=len(new.entries),
+            epoch=0,
+            owner=None,
+            due_at_ms=now_ms + new.delay_ms,
+            deaths=0,
+            pin=None,
+        )
+
 
 @attrs.frozen(slots=True, kw_only=True)
 class EntryRecord:
@@ -149,6 +182,17 @@ class InboxRecord:
     at_ms: int
     payload: Payload | None = None
     meta: str | None = None
+
+
+def payload_digest(payload: Payload | None) -> str:
+    """What a store keeps of the payload that used a token; equal payloads have equal digests."""
+    if payload is None:
+        return "none"
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(payload.encoding.encode("utf-8", "surrogatepass"))
+    digest.update(b"\x00")
+    digest.update(payload.data)
+    return digest.hexdigest()
 
 
 class DeliverVerdict(enum.Enum):

@@ -23,6 +23,7 @@ from durable_core.store import (
     NewRun,
     RenewResult,
     RunRecord,
+    payload_digest,
 )
 
 Row = Sequence[Any]
@@ -51,17 +52,6 @@ def lane_of(queue: str, workflow: str, version: str) -> int:
 def value_hash(value: str) -> int:
     """What attributes are found by: their values may be too long for an index."""
     return _hash(value)
-
-
-def payload_digest(payload: Payload | None) -> str:
-    """What is kept of the payload that used a token; equal payloads have equal digests."""
-    if payload is None:
-        return "none"
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(payload.encoding.encode("utf-8", "surrogatepass"))
-    digest.update(b"\x00")
-    digest.update(payload.data)
-    return digest.hexdigest()
 
 
 # --- records to columns ----------------------------------------------------------------------
@@ -222,38 +212,6 @@ def lease_columns(leases: Sequence[Lease]) -> Columns:
 
 
 # --- rows to records -------------------------------------------------------------------------
-
-
-def record_from_new(new: NewRun, now_ms: int) -> RunRecord:
-    """The record of a run that was just created, without reading it back."""
-    return RunRecord(
-        run_id=new.run_id,
-        workflow=new.workflow,
-        version=new.version,
-        fingerprint=new.fingerprint,
-        queue=new.queue,
-        input=new.input,
-        digest=new.digest,
-        priority=new.priority,
-        parent_id=new.parent_id,
-        parent_unit=new.parent_unit,
-        depth=new.depth,
-        attributes=dict(new.attributes),
-        deadline_ms=new.deadline_ms,
-        created_at_ms=now_ms,
-        updated_at_ms=now_ms,
-        finished_at_ms=None,
-        status="pending",
-        generation=1,
-        waiting=None,
-        failure=None,
-        entry_count=len(new.entries),
-        epoch=0,
-        owner=None,
-        due_at_ms=now_ms + new.delay_ms,
-        deaths=0,
-        pin=None,
-    )
 
 
 def record_from_row(row: Row) -> RunRecord:

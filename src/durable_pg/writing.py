@@ -20,6 +20,7 @@ from durable_core.store import (
     Lease,
     Message,
     NewRun,
+    RunRecord,
 )
 
 from . import queries
@@ -31,7 +32,6 @@ from .rows import (
     mail_from_rows,
     message_columns,
     new_run_columns,
-    record_from_new,
     record_from_row,
 )
 from .steps import Query, Steps
@@ -62,7 +62,7 @@ def create(runs: Sequence[NewRun], now_ms: int | None) -> Steps[tuple[CreateResu
     for new in runs:
         at_ms = made.pop(new.run_id, None)
         if at_ms is not None:
-            here[new.run_id] = record_from_new(new, at_ms)
+            here[new.run_id] = RunRecord.of_new(new, at_ms)
         results.append(CreateResult(created=at_ms is not None, record=here[new.run_id]))
     return tuple(results)
 

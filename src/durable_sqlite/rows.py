@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -153,38 +152,6 @@ def run_to_row(new: NewRun, now_ms: int) -> Row:
     )
 
 
-def record_from_new(new: NewRun, now_ms: int) -> RunRecord:
-    """The record of a run that was just created, without reading it back."""
-    return RunRecord(
-        run_id=new.run_id,
-        workflow=new.workflow,
-        version=new.version,
-        fingerprint=new.fingerprint,
-        queue=new.queue,
-        input=new.input,
-        digest=new.digest,
-        priority=new.priority,
-        parent_id=new.parent_id,
-        parent_unit=new.parent_unit,
-        depth=new.depth,
-        attributes=dict(new.attributes),
-        deadline_ms=new.deadline_ms,
-        created_at_ms=now_ms,
-        updated_at_ms=now_ms,
-        finished_at_ms=None,
-        status="pending",
-        generation=1,
-        waiting=None,
-        failure=None,
-        entry_count=len(new.entries),
-        epoch=0,
-        owner=None,
-        due_at_ms=now_ms + new.delay_ms,
-        deaths=0,
-        pin=None,
-    )
-
-
 def record_from_row(row: Row) -> RunRecord:
     """From the view ``durable_record``, whose last column only the claim looks at."""
     return RunRecord(
@@ -277,14 +244,3 @@ def inbox_from_row(row: Row) -> InboxRecord:
         payload=None if encoding is None else Payload(data, encoding),
         meta=meta,
     )
-
-
-def payload_digest(payload: Payload | None) -> str:
-    """What is kept of the payload that used a token; equal payloads have equal digests."""
-    if payload is None:
-        return "none"
-    digest = hashlib.blake2b(digest_size=16)
-    digest.update(payload.encoding.encode("utf-8", "surrogatepass"))
-    digest.update(b"\x00")
-    digest.update(payload.data)
-    return digest.hexdigest()

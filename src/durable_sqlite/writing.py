@@ -22,6 +22,8 @@ from durable_core.store import (
     InboxRecord,
     Message,
     NewRun,
+    RunRecord,
+    payload_digest,
 )
 
 from . import queries
@@ -32,8 +34,6 @@ from .rows import (
     inbox_from_row,
     lease_from_new,
     message_to_row,
-    payload_digest,
-    record_from_new,
     record_from_row,
     run_to_row,
 )
@@ -47,7 +47,7 @@ def create(runs: Sequence[NewRun], now_ms: int) -> Steps[tuple[CreateResult, ...
     for new in runs:
         created = yield from batch.create(new)
         if created:
-            record = record_from_new(new, now_ms)
+            record = RunRecord.of_new(new, now_ms)
         else:
             (row,) = yield Query(queries.READ_RECORD, (new.run_id,))
             record = record_from_row(row)

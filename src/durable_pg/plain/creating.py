@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from durable_core.errors import StoreUnavailableError
-from durable_core.store import CreateResult, NewRun
+from durable_core.store import CreateResult, NewRun, RunRecord
 
 from ..queries import NOW, READ_RECORDS
-from ..rows import columns, entry_row, new_run_columns, record_from_new, record_from_row, value_hash
+from ..rows import columns, entry_row, new_run_columns, record_from_row, value_hash
 from ..steps import Query, Steps
 from . import queries
 
@@ -34,7 +34,7 @@ def create(runs: Sequence[NewRun], now_ms: int | None) -> Steps[tuple[CreateResu
     for new in runs:
         created = made.pop(new.run_id, None) is not None
         if created:
-            here[new.run_id] = record_from_new(new, now)
+            here[new.run_id] = RunRecord.of_new(new, now)
         if new.run_id not in here:
             raise StoreUnavailableError(
                 f"run {new.run_id!r} was there, and was pruned before it could be read: start it "

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from durable_core.kernel.value import Payload
-from durable_core.store import DeliverVerdict, Message
+from durable_core.store import DeliverVerdict, Message, payload_digest
 
-from ..rows import payload_digest
 from ..steps import Query, Steps
 from . import queries
 from .creating import time_of
