@@ -8,7 +8,8 @@ Rules:
 2. Cancelling the task that waits for a verb cancels the waiting only: the verb goes on to its
    end in a task of its own, so no transaction is left open and no connection goes back to the
    pool in the middle of one. Of a cancelled statement nobody could tell whether it committed.
-3. A connection whose state is in doubt is thrown away, never used again.
+3. A connection whose state is in doubt is thrown away, never used again. The server gives a verb
+   up before we do, so nothing goes on there, or waits for a lock, that nobody waits for here.
 4. What Postgres undid because of others (deadlock, serialization) is tried again at once, a few
    times, with growing jittered pauses. What cannot be known is never sent again from here.
 """
@@ -17,8 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -69,8 +70,8 @@ SETTINGS = {
 class Address:
     """Where the database is: a DSN, or a pool that somebody else made and closes."""
 
-    dsn: str | None
-    pool: Pool | None
+    dsn: str | None = attrs.field(repr=False)  # there may be a password in it
+    pool: Pool | None = attrs.field(repr=False)
     pooler: bool
     timeout_s: float
 
@@ -86,29 +87,51 @@ class Address:
             return f"the Postgres database {parts.path.lstrip('/')!r} on {host}{port}"
         return "the Postgres database"
 
-    def make_pool(self, size: int) -> Pool:
-        """A pool of our own, yet to be awaited."""
-        connect, args, kwargs = self._connecting()
+    def make_verb_pool(self) -> Pool:
+        """A pool of our own, yet to be awaited; its statements are given up by the server a little
+        before we do, so that it is known that nothing was written."""
+        limits = {
+            "lock_timeout": f"{self.timeout_s * 800:.0f}",
+            "statement_timeout": f"{self.timeout_s * 900:.0f}",
+        }
+        return self._make_pool(VERBS_AT_ONCE, _nothing_to_reset, limits)
+
+    def make_transaction_pool(self) -> Pool:
+        """One for connections that handlers get: they are told nothing of each other."""
+        reset = _nothing_to_reset if self.pooler else _forget_session
+        return self._make_pool(TRANSACTIONS_AT_ONCE, reset, {})
+
+    def _make_pool(
+        self, size: int, reset: Callable[[Any], Awaitable[None]], limits: dict[str, str]
+    ) -> Pool:
+        connect, args, kwargs = self._connecting(limits)
+        if self.pool is not None:  # what its owner has every connection go through
+            known = cast(Any, self.pool)
+            kwargs["init"], kwargs["setup"] = known._init, known._setup
+            kwargs["connection_class"] = known._connection_class
+            kwargs["record_class"] = known._record_class
         return asyncpg.create_pool(
-            *args, connect=connect, min_size=0, max_size=size, reset=_nothing_to_reset, **kwargs
+            *args, connect=connect, min_size=0, max_size=size, reset=reset, **kwargs
         )
 
     async def connect(self) -> Connection:
         """A connection of our own, in no pool."""
-        connect, args, kwargs = self._connecting()
+        connect, args, kwargs = self._connecting({})
         return cast(Connection, await connect(*args, **kwargs))
 
-    def _connecting(self) -> tuple[Callable[..., Awaitable[Any]], Sequence[Any], dict[str, Any]]:
+    def _connecting(
+        self, limits: dict[str, str]
+    ) -> tuple[Callable[..., Awaitable[Any]], Sequence[Any], dict[str, Any]]:
         """What to call to be connected, and how."""
         connect: Callable[..., Awaitable[Any]] = asyncpg.connect
         args: Sequence[Any] = (self.dsn,)
-        kwargs: dict[str, Any] = {"timeout": CONNECT_S}
+        kwargs: dict[str, Any] = {"timeout": min(CONNECT_S, self.timeout_s)}
         if self.pool is not None:
             # The pool knows how to connect, and has no public way to say so.
             known = cast(Any, self.pool)
             connect, args, kwargs = known._connect, known._connect_args, {**known._connect_kwargs}
         elif not self.pooler:
-            kwargs["server_settings"] = SETTINGS
+            kwargs["server_settings"] = SETTINGS | limits
         if self.pooler:
             kwargs["statement_cache_size"] = 0
         return connect, args, kwargs
@@ -116,6 +139,11 @@ class Address:
 
 async def _nothing_to_reset(connection: Any) -> None:
     """Instead of asyncpg's round trip: a verb leaves nothing behind on its connection."""
+
+
+async def _forget_session(connection: Any) -> None:
+    """What a handler may have left behind: roles, settings, locks, tables, cursors."""
+    await connection.execute(queries.FORGET_SESSION)
 
 
 class Connections:
@@ -126,7 +154,8 @@ class Connections:
         self.place = address.place
         self._pool: Pool | None = None
         self._transactions: Pool | None = None
-        self._going: set[asyncio.Task[Any]] = set()
+        self._going: set[asyncio.Future[Any]] = set()
+        self._closing = False
 
     async def open(self) -> None:
         """Make the pools; nothing is connected yet."""
@@ -134,26 +163,28 @@ class Connections:
             self._pool = self._transactions = self.address.pool
             return
         try:
-            self._pool = await self.address.make_pool(VERBS_AT_ONCE)
-            self._transactions = await self.address.make_pool(TRANSACTIONS_AT_ONCE)
+            self._pool = await self.address.make_verb_pool()
+            self._transactions = await self.address.make_transaction_pool()
         except (*DRIVER_ERRORS, ValueError) as error:
             raise _translated_at_connect(error, self.place) from error
 
     async def close(self) -> None:
-        """Close what is ours, when what is under way has ended."""
+        """Close what is ours, when what is under way has ended, or after ``CLOSE_S``."""
+        self._closing = True
         if self._going:
             await asyncio.wait(self._going, timeout=CLOSE_S)
         pools = {id(pool): pool for pool in (self._pool, self._transactions) if pool is not None}
-        self._pool = self._transactions = None
         for pool in pools.values():
             if pool is not self.address.pool:
                 await _close(pool)
+        if self._going:  # their connections are gone
+            await asyncio.wait(self._going, timeout=CLOSE_S)
 
     # --- verbs -------------------------------------------------------------------------------
 
     async def alone(self, work: Callable[[Any], Awaitable[T]], *, writes: bool) -> T:
         """One statement, which is committed when this returns."""
-        return await self._to_the_end(self._tried(work, writes))
+        return await self.to_the_end(self._tried(work, writes))
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         """One statement that changes no row."""
@@ -181,72 +212,78 @@ class Connections:
             await conn.execute(queries.COMMIT)
             return result
 
-        return await self._to_the_end(self._tried(whole, writes))
+        return await self.to_the_end(self._tried(whole, writes))
 
-    async def _to_the_end(self, verb: Awaitable[T]) -> T:
-        task = asyncio.ensure_future(verb)
+    async def to_the_end(self, work: Awaitable[T]) -> T:
+        """Wait for it; whoever is cancelled meanwhile leaves it to go on alone."""
+        return await asyncio.shield(self.begin(work))
+
+    def begin(self, work: Awaitable[T]) -> asyncio.Future[T]:
+        """Have it done, with nobody waiting for it but ``close``."""
+        task = asyncio.ensure_future(work)
         self._going.add(task)
         task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
+        return task
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def _ended(self, task: asyncio.Future[Any]) -> None:
         self._going.discard(task)
         if not task.cancelled():
             task.exception()  # whoever waited for it may be gone
 
     async def _tried(self, work: Callable[[Proxy], Awaitable[T]], writes: bool) -> T:
-        pause_s = PAUSE_S
+        loop = asyncio.get_running_loop()
+        give_up_at, pause_s = loop.time() + self.address.timeout_s, PAUSE_S
         for left in reversed(range(TRIES)):
             try:
                 return await self._once(work, self.address.timeout_s)
             except DRIVER_ERRORS as error:
-                if not left or code_of(error) not in AGAIN:
+                over = not left or loop.time() + pause_s > give_up_at
+                if over or code_of(error) not in AGAIN:
                     raise translated(error, self.place, sent=writes) from error
             await asyncio.sleep(random.uniform(0, pause_s))
             pause_s *= 2
         raise AssertionError("the last try returns or raises")
 
-    async def _once(
-        self, work: Callable[[Proxy], Awaitable[T]], timeout_s: float | None = None
-    ) -> T:
-        async with self._acquired(self._pool) as conn:
-            try:
-                async with asyncio.timeout(timeout_s):
-                    return await work(conn)
-            except BaseException as error:
-                if breaks_connection(error):
-                    conn.terminate()
-                raise
+    async def _once(self, work: Callable[[Proxy], Awaitable[T]], timeout_s: float | None) -> T:
+        pool = self._pool
+        conn = await self._acquire(pool)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await work(conn)
+        except BaseException as error:
+            if breaks_connection(error) and real(conn) is not None:
+                conn.terminate()
+            raise
+        finally:
+            await _release(cast(Pool, pool), conn)
 
-    @asynccontextmanager
-    async def _acquired(self, pool: Pool | None) -> AsyncIterator[Proxy]:
+    async def _acquire(self, pool: Pool | None) -> Proxy:
         if pool is None:
             raise DurableError("This store is not open: `await store.open()` first.")
         try:
-            conn = await pool.acquire(timeout=self.address.timeout_s)
+            return cast(Proxy, await pool.acquire(timeout=self.address.timeout_s))
         except TimeoutError as error:
             raise StoreUnavailableError(
                 f"No connection to {self.place} was to be had within "
                 f"{self.address.timeout_s:g} s: either it does not answer, or all connections of "
                 "the pool are in use; give the store a pool of its own, or a larger one."
             ) from error
-        except DRIVER_ERRORS as error:
+        except (*DRIVER_ERRORS, ValueError) as error:
             raise _translated_at_connect(error, self.place) from error
-        try:
-            yield conn
-        finally:
-            await pool.release(conn)
 
-    async def using(self, work: Callable[[Any], Awaitable[T]]) -> T:
-        """Whatever ``work`` does on a connection, once, however long it takes."""
+    async def using(
+        self, work: Callable[[Any], Awaitable[T]], *, timeout_s: float | None = None
+    ) -> T:
+        """Whatever ``work`` does on a connection, once; without ``timeout_s`` however long it
+        takes."""
 
         async def once() -> T:
             try:
-                return await self._once(work)
+                return await self._once(work, timeout_s)
             except DRIVER_ERRORS as error:
                 raise translated(error, self.place) from error
 
-        return await self._to_the_end(once())
+        return await self.to_the_end(once())
 
     async def connect(self) -> Connection:
         """A connection apart from the pools, for whoever needs it for long."""
@@ -254,21 +291,33 @@ class Connections:
 
     # --- transactions ------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def held(self) -> AsyncIterator[Connection]:
-        """A connection for a transaction that the user takes part in; what is left open on it
-        when the block is left goes with the connection."""
-        async with self._acquired(self._transactions) as proxy:
-            conn = cast(Connection, real(proxy))
-            try:
-                yield conn
-            finally:
-                if not conn.is_closed() and conn.is_in_transaction():
-                    conn.terminate()
+    async def lend(self) -> Proxy:
+        """A connection for a transaction that the user takes part in, to be taken back."""
+        return await self._acquire(None if self._closing else self._transactions)
+
+    async def take_back(self, conn: Proxy, undo: Callable[[], Awaitable[None]] | None) -> None:
+        """Undo what is not committed, if there is a way to; what cannot be undone in time goes with
+        the connection. From now on its holder can do nothing with it."""
+        known = real(conn)
+        try:
+            if known is not None and undo is not None:
+                async with asyncio.timeout(CLOSE_S):
+                    await undo()
+        except DRIVER_ERRORS:
+            with suppress(*DRIVER_ERRORS):  # also ends the statement that is under way, if any
+                await cast(Connection, known).close(timeout=CLOSE_S)
+        finally:
+            await _release(cast(Pool, self._transactions), conn)
 
     def _from_elsewhere(self, pool: Pool) -> bool:
         """Whether the pool belongs to another event loop: then one like it is made here."""
         return cast(Any, pool)._loop is not asyncio.get_running_loop()
+
+
+async def _release(pool: Pool, conn: Proxy) -> None:
+    """Give it back; what was done on it is done, whatever becomes of it now."""
+    with suppress(*DRIVER_ERRORS):
+        await pool.release(conn)
 
 
 def real(conn: Any) -> Connection | None:

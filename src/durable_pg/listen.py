@@ -8,8 +8,9 @@ LISTEN and NOTIFY only shorten waiting: whoever hears nothing looks again by its
 2. ``ring`` is heard at once when it was quiet, and at most every ``REST_S`` under load: what rings
    meanwhile is gathered. The last one is always sent.
 3. What this store sent itself is not news to it.
-4. A connection that listens may die without a sign, so one that has been silent for ``SILENCE_S``
-   is asked whether it lives.
+4. A change is told to everybody who waits when it is heard, and to the first who comes after it.
+5. A connection that listens may die without a sign, so one that has been silent for ``SILENCE_S``
+   is asked whether it lives. Nobody waits for its answer.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from .connection import Connection, Connections
+from durable_core.errors import DurableError
+
+from .connection import CLOSE_S, Connection, Connections
 from .queries import ALIVE, NOTIFY
 from .translate import DRIVER_ERRORS, translated
 
@@ -38,11 +41,16 @@ class Bell:
         self._connections = connections
         self._channel = channel
         self._name = secrets.token_hex(8)
-        self._heard = asyncio.Event()
+        self._heard = 0  # how often
+        self._told = 0  # what was heard when last a wait was over
+        self._changed = asyncio.Event()
         self._listening: Connection | None = None
-        self._asked_at = 0.0
+        self._connecting = asyncio.Lock()
+        self._silent_since = 0.0
+        self._asking: asyncio.Task[None] | None = None
         self._ringing: asyncio.Task[None] | None = None
         self._again = False
+        self._closed = False
 
     # --- hearing -----------------------------------------------------------------------------
 
@@ -50,92 +58,121 @@ class Bell:
         """True when it has rung since the last time; False when the time is up."""
         loop = asyncio.get_running_loop()
         end = None if timeout_ms is None else loop.time() + timeout_ms / 1_000
+        told = self._told
         await self._listen()
-        while not self._heard.is_set():
+        while self._heard == told:
             left = SILENCE_S if end is None else min(end - loop.time(), SILENCE_S)
             if left <= 0:
                 return False
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):
-                    await self._heard.wait()
-            await self._check_alive()
-        self._heard.clear()
+                    await self._changed.wait()
+            self._ask_if_silent()
+        if self._closed:
+            raise _is_closed()
+        self._told = self._heard
         return True
 
+    def _wake(self) -> None:
+        self._heard += 1
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
     async def _listen(self) -> None:
-        if self._listening is not None and not self._listening.is_closed():
-            return
+        """Be connected; anew, if the connection was lost."""
+        async with self._connecting:
+            if self._closed:
+                raise _is_closed()
+            if self._listening is None or self._listening.is_closed():
+                await self._connect()
+
+    async def _connect(self) -> None:
         again, self._listening = self._listening is not None, None
         try:
-            conn = await self._connections.connect()
-            try:
-                await conn.add_listener(self._channel, self._hear)
-            except BaseException:
-                conn.terminate()
-                raise
+            async with asyncio.timeout(self._connections.address.timeout_s):
+                conn = await self._connections.connect()
+                try:
+                    await conn.add_listener(self._channel, self._hear)
+                except BaseException:
+                    conn.terminate()
+                    raise
         except DRIVER_ERRORS as error:
             raise translated(error, self._connections.place) from error
+        if self._closed:
+            conn.terminate()
+            raise _is_closed()
         conn.add_termination_listener(self._lost)
         self._listening = conn
-        self._asked_at = asyncio.get_running_loop().time()
+        self._silent_since = asyncio.get_running_loop().time()
         if again:
-            self._heard.set()  # who knows what was missed
+            self._wake()  # who knows what was missed
 
     def _hear(self, conn: Any, pid: int, channel: str, sender: object) -> None:
-        self._asked_at = asyncio.get_running_loop().time()
+        self._silent_since = asyncio.get_running_loop().time()
         if sender != self._name:
-            self._heard.set()
+            self._wake()
 
     def _lost(self, conn: Any) -> None:
         if self._listening is conn:
-            self._heard.set()
+            self._wake()
 
-    async def _check_alive(self) -> None:
+    def _ask_if_silent(self) -> None:
         loop, conn = asyncio.get_running_loop(), self._listening
-        if conn is None or conn.is_closed() or loop.time() - self._asked_at < SILENCE_S:
-            return
-        self._asked_at = loop.time()
+        is_silent = loop.time() - self._silent_since >= SILENCE_S
+        if is_silent and conn is not None and self._asking is None:
+            self._asking = loop.create_task(self._ask(conn))
+
+    async def _ask(self, conn: Connection) -> None:
+        """Hang up on whoever does not answer."""
         try:
             async with asyncio.timeout(ANSWER_S):
                 await conn.fetch(ALIVE)
+            self._silent_since = asyncio.get_running_loop().time()
         except DRIVER_ERRORS:
             conn.terminate()
-            self._heard.set()
+        finally:
+            self._asking = None
 
     # --- ringing -----------------------------------------------------------------------------
 
     def ring(self) -> None:
         """Let the others hear that something changed; soon, and at most every ``REST_S``."""
-        if self._ringing is None:
+        self._again = True
+        if self._ringing is None and not self._closed:
             self._ringing = asyncio.get_running_loop().create_task(self._ring())
-        else:
-            self._again = True
 
     async def _ring(self) -> None:
         try:
-            while True:
-                self._again = False
-                with suppress(Exception):  # they will look by themselves
-                    await self._connections.fetch(NOTIFY, self._channel, self._name)
+            while self._again:
+                await self._notify()
                 await asyncio.sleep(REST_S)
-                if not self._again:
-                    return
         finally:
             self._ringing = None
 
+    async def _notify(self) -> None:
+        self._again = False
+        with suppress(Exception):  # they will look by themselves
+            await self._connections.fetch(NOTIFY, self._channel, self._name)
+
     async def close(self) -> None:
-        """Send what is still to be heard, and hang up."""
-        ringing, conn = self._ringing, self._listening
-        self._listening = None
-        if ringing is not None:
-            ringing.cancel()
-            await asyncio.wait({ringing})
-            if self._again:
-                with suppress(Exception):
-                    await self._connections.fetch(NOTIFY, self._channel, self._name)
+        """Send what is still to be heard, and hang up; whoever waits is told so."""
+        self._closed = True
+        for task in (self._ringing, self._asking):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
+        if self._again:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await self._notify()
+        conn = self._listening
         if conn is not None and not conn.is_closed():
-            conn.remove_termination_listener(self._lost)
             conn.terminate()
+        self._wake()
+
+
+def _is_closed() -> DurableError:
+    return DurableError("This store is not open: it was closed while somebody waited for work.")
 
 
 async def poll(timeout_ms: int | None, pause: Callable[[float], Awaitable[None]]) -> bool:

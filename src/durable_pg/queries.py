@@ -40,10 +40,17 @@ NOW = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 NOTIFY = "SELECT pg_notify($1, $2)"
 ALIVE = "SELECT 1"
 TRANSACTION_ID = "SELECT pg_current_xact_id_if_assigned()::text"
+# DISCARD ALL, but for the prepared statements, which the driver knows.
+FORGET_SESSION = """
+RESET SESSION AUTHORIZATION; RESET ALL; CLOSE ALL; UNLISTEN *; DISCARD TEMP; DISCARD SEQUENCES;
+SELECT pg_advisory_unlock_all()
+"""
 
+# Other tools have tables of this name, too.
 HAS_SCHEMA = """
 SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = $1 AND c.relname = 'migration'
+JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
+WHERE n.nspname = $1 AND c.relname = 'migration' AND a.attname = 'home'
 """
 CREATE_SCHEMA = """
 CREATE SCHEMA IF NOT EXISTS "durable";
@@ -65,10 +72,14 @@ MAY_WRITE = """
 SELECT bool_and(has_table_privilege(c.oid, wanted."right"))
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS wanted ("right")
-WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND c.relname <> 'migration'
+WHERE n.nspname = $1 AND c.relname IN (
+    'run', 'lease', 'outcome', 'entry', 'inbox', 'posted', 'dedupe', 'token', 'attribute'
+)
 """
 MIGRATION_LOCK = "SELECT pg_advisory_xact_lock($1)"
-LOCK_TIMEOUT = "SELECT set_config('lock_timeout', $1, true)"
+MIGRATION_LIMITS = """
+SELECT set_config('lock_timeout', $1, true), set_config('statement_timeout', '0', true)
+"""
 
 # --- verbs -----------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from .schema_name import SchemaName
 OLDEST_SERVER = 15_00_00
 FUNCTIONS = "-- durable: functions"
 LOCK_WAIT = "30s"
-"""How long a migration waits for another one, or for a table that is in use."""
+"""How long a migration waits for another one, or for a table in use; it may take long itself."""
 
 
 @attrs.frozen(slots=True)
@@ -146,7 +146,7 @@ async def migrate(
     """Apply what is missing, each migration in a transaction of its own."""
     for migration in missing(await applied(conn, schema), place, known):
         async with conn.transaction(isolation="read_committed"):
-            await conn.fetch(queries.LOCK_TIMEOUT, LOCK_WAIT)
+            await conn.fetch(queries.MIGRATION_LIMITS, LOCK_WAIT)
             await conn.fetch(queries.MIGRATION_LOCK, schema.lock)
             had = await applied(conn, schema)
             if any(version == migration.version for version, _, _ in had):

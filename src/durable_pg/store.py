@@ -16,7 +16,7 @@ import asyncpg
 import asyncpg.pool
 import attrs
 
-from durable_core.errors import DurableError, SchemaVersionError, StoreUnavailableError
+from durable_core.errors import DurableError
 from durable_core.store import (
     ClaimBatch,
     ClaimRequest,
@@ -35,7 +35,7 @@ from durable_core.store import (
     RunRecord,
 )
 
-from . import leasing, queries, reading, schema, verbs, writing
+from . import leasing, opening, queries, reading, schema, verbs, writing
 from .connection import Address, Connections, real
 from .listen import Bell, poll
 from .queries import in_schema
@@ -66,11 +66,12 @@ class PgStore:
 
     ``dsn_or_pool``: a DSN (``postgresql://user@host/database``), or an ``asyncpg.Pool`` that is
     open, which the store uses and does not close. ``schema``: where its tables are. ``listen``:
-    hear of changes by LISTEN (one connection more); else the database is asked a few times a
-    second. ``pooler``: for a pooler in transaction mode: no prepared statements, no LISTEN,
-    explicit transactions. ``plain``: no functions in the database, several round trips a verb,
-    for engines that refuse PL/pgSQL. ``timeout_s``: how long a verb may take. The clock is the
-    database's, unless a test brings its own ``clock`` (ms since 1970 UTC).
+    hear of changes by LISTEN (one connection more), and let others hear by NOTIFY; else the
+    database is asked a few times a second. ``pooler``: for a pooler in transaction mode: no
+    prepared statements, no LISTEN, explicit transactions. ``plain``: no functions in the
+    database, several round trips a verb, for engines that refuse PL/pgSQL. ``timeout_s``: how
+    long a verb may take. The clock is the database's, unless a test brings its own ``clock`` (ms
+    since 1970 UTC).
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class PgStore:
             timeout_s=timeout_s,
         )
         self._schema = SchemaName(schema)
-        self._listen = listen and not pooler
+        self._listen = listen
         self._plain = plain
         self._clock = clock
         self._verbs = verbs.PLAIN if plain else verbs.FUNCTIONS
@@ -109,21 +110,25 @@ class PgStore:
             self._checked()
             return
         connections = Connections(self._address)
-        await connections.open()
         try:
-            home = await connections.using(lambda conn: self._prepare(conn, migrate is True))
+            await connections.open()
+            home = await self._prepare(connections, migrate is True)
+            if self._link is not None:
+                raise DurableError("This store was opened by two tasks at once.")
         except BaseException:
-            await connections.close()
+            await asyncio.shield(asyncio.ensure_future(connections.close()))
             raise
         bell = Bell(connections, self._schema.channel) if self._listen else None
         self._link = _Link(connections, bell, home, asyncio.get_running_loop(), os.getpid())
 
     async def close(self) -> None:
         """Close every connection, when what is under way has come to its end."""
-        link, self._link = self._link, None
-        if link is None:
-            return
-        await asyncio.shield(asyncio.ensure_future(_close(link)))
+        link = self._link
+        if link is not None and link.pid == os.getpid() and not link.loop.is_closed():
+            self._checked()
+            self._link = None
+            await asyncio.shield(asyncio.ensure_future(_close(link)))
+        self._link = None  # of another process, or of a loop that is no more: nothing can be done
 
     def twin(self) -> PgStore:
         """An unopened store on the same database."""
@@ -233,9 +238,10 @@ class PgStore:
         return await self._write(lambda: self._verbs.prune(before_ms, statuses, limit))
 
     async def wait_for_work(self, timeout_ms: int | None) -> bool:
-        """Wait until another process lets us hear of a change; without LISTEN, for a moment."""
+        """Wait until another process lets us hear of a change; without LISTEN, for a moment.
+        The first call listens; whoever waits while the store is closed is told so."""
         bell = self._checked().bell
-        if bell is None:
+        if bell is None or self._address.pooler:
             return await poll(timeout_ms, asyncio.sleep)
         return await bell.wait(timeout_ms)
 
@@ -246,6 +252,7 @@ class PgStore:
             lease,
             schema=self._schema,
             committing=lambda one: self._verbs.commit([one], self._now()),
+            committed=lambda one, result: self._ring_if(concerns_others(one, result.now_ms)),
         )
 
     # --- connections -------------------------------------------------------------------------
@@ -254,39 +261,21 @@ class PgStore:
         """What the verbs are told of the time: nothing, then they ask the database's clock."""
         return None if self._clock is None else self._clock()
 
-    async def _prepare(self, conn: Any, migrate: bool) -> Any:
+    async def _prepare(self, connections: Connections, migrate: bool) -> Any:
         """See that server and schema are what the store needs; tells which database it is."""
-        place, known = self._address.place, schema.migrations(plain=self._plain)
-        ((number, encoding, isolation, read_only),) = await conn.fetch(queries.IN_FORCE)
-        if number < schema.OLDEST_SERVER:
-            raise SchemaVersionError(
-                f"{place} runs Postgres {number // 10_000}, and durable-core needs 15 or newer."
-            )
-        if encoding != "UTF8":
-            raise SchemaVersionError(
-                f"{place} is encoded in {encoding}, which cannot hold every text: durable-core "
-                "needs a database with ENCODING 'UTF8'."
-            )
-        if isolation != "read committed" and not (self._plain or self._address.pooler):
-            raise StoreUnavailableError(
-                f"Connections to {place} begin transactions as {isolation!r}, but the store's "
-                "functions need 'read committed': give the pool "
-                "server_settings={'default_transaction_isolation': 'read committed'}."
-            )
-        if read_only == "on":
-            raise StoreUnavailableError(
-                f"{place} is read-only (a standby, or default_transaction_read_only is on): "
-                "connect to the primary, e.g. with target_session_attrs=read-write in the DSN."
-            )
-        if migrate:
-            await schema.migrate(conn, self._schema, place, known)
-        await schema.verify(conn, self._schema, place, known)
-        if await conn.fetchval(queries.MAY_WRITE, self._schema.name) is False:
-            raise StoreUnavailableError(
-                f"The role may not write the tables of {self._schema.quoted} in {place}: grant it "
-                "SELECT, INSERT, UPDATE and DELETE on all tables of the schema."
-            )
-        return await conn.fetchval(in_schema(queries.READ_HOME, self._schema))
+        place, name = connections.place, self._schema
+        known = schema.migrations(plain=self._plain)
+        any_isolation = self._plain or self._address.pooler
+        timeout_s = self._address.timeout_s
+        await connections.using(
+            lambda conn: opening.check_server(conn, place, any_isolation=any_isolation),
+            timeout_s=timeout_s,
+        )
+        if migrate:  # which may take long
+            await connections.using(lambda conn: schema.migrate(conn, name, place, known))
+        return await connections.using(
+            lambda conn: opening.check_schema(conn, name, place, known), timeout_s=timeout_s
+        )
 
     def _checked(self) -> _Link:
         """The connections, if the store is open and used from where it was opened."""

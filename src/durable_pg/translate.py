@@ -27,9 +27,9 @@ DRIVER_ERRORS = (
 )
 """What may come out of the driver."""
 
-AGAIN = frozenset({"40001", "40P01", "55P03"})
-"""Undone whole because of others, so trying again may help: serialization failure, deadlock,
-lock not available."""
+AGAIN = frozenset({"40001", "40P01"})
+"""Undone whole because of others, so trying again at once may help: serialization failure,
+deadlock."""
 
 POOLED = (
     "the session at {place} is not the one it was: a pooler in transaction mode stands before it, "
@@ -102,6 +102,12 @@ def translated(error: BaseException, place: str, *, sent: bool = False) -> Durab
         return SchemaVersionError(
             f"{sentence(place)} does not have the tables and functions of durable-core ({error}): "
             "run `durable migrate --db URL`, and check the DSN and the schema's name."
+        )
+    if code in ("42P07", "42723", "42710"):
+        return SchemaVersionError(
+            f"The schema for durable-core in {place} holds something of this name already, which "
+            f"is not durable-core's ({error}): choose another schema, as in PgStore(url, "
+            'schema="durable_core") and `durable migrate --schema durable_core`.'
         )
     if code == "25P02":
         return DurableError(
