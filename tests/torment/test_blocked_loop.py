@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from tests.engine.stage import PATIENCE_S, Stage
 
-from durable_core import Limits, StepContext, Workflow
+from durable_core import Branch, Limits, StepContext, Workflow
 
 pytestmark = pytest.mark.torment
 Ctx = StepContext[Any, Any]
@@ -43,6 +43,27 @@ async def test_a_handler_that_blocks_the_loop_keeps_its_lease(stage: Stage) -> N
     record = (await other.get([run.id]))[run.id]
     await other.close()
     assert (calls, record.epoch) == ([1], 1)
+
+
+async def test_no_handler_begins_after_a_stall_that_outlasted_the_lease(stage: Stage) -> None:
+    """Not even one that was about to begin when the loop stalled: another worker may have
+    completed its unit meanwhile."""
+    limits = Limits(loop_stall_limit=timedelta(milliseconds=100))
+    calls = []
+
+    async def blocking(ctx: Ctx) -> None:
+        calls.append("blocking")
+        if len(calls) == 1:
+            time.sleep(0.9)  # noqa: ASYNC251  # what it is about
+
+    async def beside(ctx: Ctx) -> None:
+        calls.append("beside")
+
+    workflow = Workflow("w").parallel("both", {"a": Branch(blocking), "b": Branch(beside)})
+    async with stage.running(workflow, worker={"lease": 0.3}, limits=limits) as engine:
+        run = await engine.start(workflow)
+        await run.result(timeout=PATIENCE_S)
+    assert calls == ["blocking", "blocking", "beside"]
 
 
 async def test_a_loop_that_stalls_for_too_long_loses_its_runs(

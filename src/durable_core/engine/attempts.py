@@ -56,7 +56,7 @@ class Reporter(Protocol):
         ...
 
     def may_begin(self) -> bool:
-        """Whether an attempt that had to wait may still begin."""
+        """Whether an attempt may still begin; asked at the last moment, and when it had to wait."""
         ...
 
     def attempt_ended(self, report: Report) -> None:
@@ -263,6 +263,9 @@ class Call:
             conn=conn,
             log=StepLog(attempt, self._reporter),
         )
+        # The loop may have stalled since the attempt was started. A transaction has its own fence.
+        if not attempt.transactional and not self._reporter.may_begin():
+            return AttemptStopped(attempt.key)
         call = functools.partial(self._value, invocation)
         if around.calling is None:
             value = await call()
