@@ -18,7 +18,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -30,13 +30,17 @@ from ..engine.engine import Engine
 from ..errors import DurableError, StoreUnavailableError
 from ..kernel.limits import Limits
 from ..kernel.outcome import Attempt
-from ..store import Commit, CommitResult, CommitVerdict, Lease, Store
+from ..kernel.policy import Retry
+from ..store import Commit, CommitVerdict
 from ..workflow.registry import Definition
 from . import faults as f
 from .faults import Faults
 from .memory import MemoryStore
+from .memory_state import StoredRun
 from .processes import Process, ProcessLoop, current_process
+from .simulated_store import SimulatedStore
 from .virtual_time import DeadlockError, InlineExecutor, VirtualTime
+from .witness import Call, Moment, Witness
 
 LEASE = timedelta(seconds=30)
 CALLS_MAX = 10_000
@@ -69,18 +73,6 @@ class Event:
     detail: str = ""
 
 
-@attrs.frozen(slots=True)
-class Call:
-    """One call of a handler: ``label`` is its unit, with "undo " before it for a compensator."""
-
-    run_id: str
-    label: str
-    attempt: int
-    process: str
-    too_late: bool
-    """The unit had been committed already when this call began."""
-
-
 class World:
     """One simulation. ``run`` lets it happen; then everything can be looked at."""
 
@@ -106,20 +98,22 @@ class World:
         self.memory = MemoryStore(clock=self.clock)
         self.codec = CODEC
         self.chronicle: list[Event] = []
-        self.calls: list[Call] = []
+        self.witness = Witness(
+            lambda: self.stored, self.clock, lambda: self.time.seconds, lambda: len(self.chronicle)
+        )
         self.fired: Counter[str] = Counter()
         self.entropy = random.Random(plan.seed)
         self._begin = begin
         self._send = send
         self._operate = operate
         self._resume = resume
-        self._conn = conn
+        self.conn = conn
+        self.trouble_s = 0.0
+        """When the last mishap was over."""
         self._limits = limits or Limits(worker_deaths=1_000)
         self._offset_ms = 0
-        self._counts: Counter[str] = Counter()
         self._waiters: list[asyncio.Future[None]] = []
         self._stops: dict[Process, asyncio.Event] = {}
-        self._newest: dict[str, dict[str, str]] = {}  # by run and unit, the kind of its last entry
         self._workers = 0
         self._overrun: str | None = None
         self._broken: BaseException | None = None
@@ -128,6 +122,16 @@ class World:
     def clock(self) -> int:
         """The store's clock."""
         return self.time.now_ms() + self._offset_ms
+
+    @property
+    def stored(self) -> dict[str, StoredRun]:
+        """The rows of the store, by run."""
+        return self.memory._shared.state.runs
+
+    @property
+    def calls(self) -> list[Call]:
+        """All calls of handlers, in the order they began."""
+        return self.witness.calls
 
     # --- letting it happen ---------------------------------------------------------------------
 
@@ -254,13 +258,11 @@ class World:
     # --- around each call of the store -----------------------------------------------------------
 
     async def around_store(
-        self, verb: str, process: Process, call: Callable[[], Awaitable[Any]]
+        self, moment: Moment, process: Process, call: Callable[[], Awaitable[Any]]
     ) -> Any:
         """Make the call, with what the plan has for it."""
-        self._counts["any"] += 1
-        self._counts[verb] += 1
         self._check_limits()
-        nth, total = self._counts[verb], self._counts["any"]
+        verb, nth, total = str(moment.verb), moment.nth, moment.total
         await self._strike(f.Crash, "before", process, verb=verb, nth=nth)
         await self._strike(f.Pause, "before", process, verb=verb, nth=nth)
         error = self._take(f.StoreError, verb=verb, nth=nth)
@@ -304,7 +306,7 @@ class World:
             self._later(self._spawn, 0.0)
 
     def _end_leases(self) -> None:
-        for run in self.memory._shared.state.runs.values():
+        for run in self.stored.values():
             if run.owner is not None:
                 self.note("lease is stolen", run.new.run_id)
                 run.due_at_ms = self.clock()
@@ -312,9 +314,9 @@ class World:
 
     def _check_limits(self) -> None:
         days = self.time.seconds / 86_400
-        if self._counts["any"] > CALLS_MAX or days > DAYS_MAX:
+        if self.witness.counts["any"] > CALLS_MAX or days > DAYS_MAX:
             self._overrun = (
-                f"the simulation went on for {self._counts['any']} calls of the store and "
+                f"the simulation went on for {self.witness.counts['any']} calls of the store and "
                 f"{days:.0f} virtual days: does the workflow end? (a loop whose until is never "
                 "true, a retry without a limit, a wait that is always begun again)"
             )
@@ -326,19 +328,15 @@ class World:
         self, run_id: str, attempt: Attempt, call: Callable[[], Awaitable[Any]]
     ) -> Any:
         process = current_process()
-        unit = str(attempt.key.unit)
-        label = f"undo {unit}" if attempt.key.compensating else unit
-        place = f"handler {label}"
-        self._counts[place] += 1
-        nth = self._counts[place]
-        too_late = self.is_committed(run_id, unit, undoing=attempt.key.compensating)
-        self.calls.append(Call(run_id, label, attempt.number, process.name, too_late))
+        seen = self._seen(run_id, attempt, call, process)
+        label, nth = seen.label, self.witness.handler_called(seen).nth
         self.note("begins", label, f"attempt {attempt.number}")
         await self._strike(f.Crash, "before", process, unit=label, nth=nth)
         await self._strike(f.Pause, "before", process, unit=label, nth=nth)
         slow = self._take(f.Slow, unit=label, nth=nth)
         if slow is not None:
             await asyncio.sleep(slow.seconds)
+            self.trouble_s = self.time.seconds
         raising = self._raising(label, nth)
         if raising is not None and raising.when == "before":
             raise Injected(f"call {nth} of {label}")
@@ -350,34 +348,41 @@ class World:
             raise Injected(f"call {nth} of {label}")
         return value
 
+    def _seen(self, run_id: str, attempt: Attempt, call: Any, process: Process) -> Call:
+        unit, undoing = str(attempt.key.unit), attempt.key.compensating
+        (invocation,) = call.args  # the engine's own partial
+        step = attempt.call
+        policy: Any = attempt.undo if undoing else step
+        return Call(
+            run_id,
+            f"undo {unit}" if undoing else unit,
+            attempt.number,
+            process.name,
+            self.witness.is_over(run_id, unit, undoing=undoing),
+            generation=attempt.generation,
+            key=invocation.context.idempotency_key,
+            attempts_max=policy.retry.max_attempts,
+            retryable=_worth_another(policy.retry),
+            timeout_ms=attempt.timeout_ms,
+            has_undo=step is not None and step.undo is not None,
+            woken=process.woken,
+            at_ms=self.clock(),
+            event=len(self.chronicle),
+        )
+
     def _raising(self, label: str, nth: int) -> f.Raising | None:
         for fault in self.plan.faults:
             if isinstance(fault, f.Raising) and fault.unit == label and nth <= fault.times:
-                self.fired["Raising"] += 1
+                self._note_fired("Raising")
                 self._pending.pop(id(fault), None)
                 self.note("raises", label)
                 return fault
         return None
 
-    def is_committed(self, run_id: str, unit: str, *, undoing: bool) -> bool:
-        """Whether the unit's end, or the end of its compensation, is in the journal, and was not
-        undone or begun anew since."""
-        kind = "unit_compensated" if undoing else "unit_completed"
-        return self._newest.get(run_id, {}).get(unit) == kind
-
-    def _remember(self, commit: Commit) -> None:
-        newest = self._newest.setdefault(commit.run_id, {})
-        for entry in commit.entries:
-            if entry.kind in ("run_retried", "rollback_requested"):
-                newest.clear()
-            newest[entry.unit] = entry.kind
-
     def note_commit(self, commit: Commit, verdict: CommitVerdict) -> None:
         """Write a commit into the chronicle."""
         said = ", ".join(f"{entry.kind} {entry.unit}".strip() for entry in commit.entries)
-        if verdict is CommitVerdict.APPLIED:
-            self._remember(commit)
-        else:
+        if verdict is not CommitVerdict.APPLIED:
             said = f"{verdict.value}: {said}"
         self.note("commits", commit.run_id, said)
 
@@ -390,9 +395,13 @@ class World:
                 getattr(fault, name) == value for name, value in place.items()
             ):
                 del self._pending[key]
-                self.fired[kind.__name__] += 1
+                self._note_fired(kind.__name__)
                 return fault
         return None
+
+    def _note_fired(self, kind: str) -> None:
+        self.fired[kind] += 1
+        self.trouble_s = self.time.seconds
 
     async def _strike(self, kind: type[Any], when: str, process: Process, **place: Any) -> None:
         fault = self._take(kind, when=when, **place)
@@ -406,82 +415,15 @@ class World:
         self.note(f"freezes {when}", where, f"{fault.leases:g} leases")
         await process.freeze(fault.leases * LEASE.total_seconds())
         self.note("goes on", where)
+        self.trouble_s = self.time.seconds
 
     def _later(self, act: Callable[[], None], seconds: float = BACK_S) -> None:
         self.loop.call_later(seconds, act, context=self.loop.outside)
 
 
-VERBS = frozenset(f.VERBS)
-
-
-class SimulatedStore:
-    """One process's way to the common store."""
-
-    def __init__(self, store: MemoryStore, world: World, process: Process) -> None:
-        self._store = store
-        self._world = world
-        self._process = process
-
-    def __getattr__(self, name: str) -> Any:
-        verb = getattr(self._store, name)
-        return self._around(name, verb) if name in VERBS else verb
-
-    def twin(self) -> Store:
-        """Another one of this process."""
-        twin: Any = SimulatedStore(self._store.twin(), self._world, self._process)
-        return twin  # type: ignore[no-any-return]
-
-    async def wait_for_work(self, timeout_ms: int | None) -> bool:
-        """Until somebody else changes something."""
-        return await self._world.wait_for_change(timeout_ms)
-
-    async def commit(self, commits: Sequence[Commit]) -> CommitResult:
-        """As the store does it, written into the chronicle."""
-
-        async def call() -> CommitResult:
-            result = await self._store.commit(commits)
-            for commit, verdict in zip(commits, result.verdicts, strict=True):
-                self._world.note_commit(commit, verdict)
-            self._world.changed()
-            return result
-
-        answer = await self._world.around_store("commit", self._process, call)
-        assert isinstance(answer, CommitResult)
-        return answer
-
-    def transaction(self, lease: Lease) -> AbstractAsyncContextManager[Any]:
-        """Its commit is a commit like any other."""
-        return self._transaction(lease)
-
-    @asynccontextmanager
-    async def _transaction(self, lease: Lease) -> AsyncIterator[Any]:
-        make = self._world._conn
-        conn = object() if make is None else make()
-        async with self._store.transaction(lease) as transaction:
-            yield SimulatedTransaction(conn, self, transaction)
-
-    def _around(self, name: str, verb: Callable[..., Awaitable[Any]]) -> Any:
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            async def made() -> Any:
-                answer = await verb(*args, **kwargs)
-                if name in ("create", "deliver"):
-                    self._world.changed()
-                return answer
-
-            return await self._world.around_store(name, self._process, made)
-
-        return call
-
-
-@attrs.frozen(slots=True)
-class SimulatedTransaction:
-    """The transaction of a handler; ``conn`` is what the simulation was given for it."""
-
-    conn: Any
-    _store: SimulatedStore
-    _transaction: Any
-
-    async def commit(self, commit: Commit) -> CommitVerdict:
-        """Write the transition."""
-        (verdict,) = (await self._store.commit([commit])).verdicts
-        return verdict
+def _worth_another(retry: Retry) -> bool:
+    """Whether the policy tries again after an exception of no special kind."""
+    try:
+        return retry.retryable(Injected())
+    except Exception:
+        return False

@@ -1,0 +1,158 @@
+"""SimulatedStore: one process's way to the common store, past the witness and the mishaps."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
+
+import attrs
+
+from ..store import (
+    ClaimBatch,
+    ClaimRequest,
+    Commit,
+    CommitResult,
+    CommitVerdict,
+    Lease,
+    RenewResult,
+    Store,
+)
+from . import faults as f
+from .memory import MemoryStore
+from .processes import Process
+from .witness import Moment, Witness
+
+VERBS = frozenset(f.VERBS)
+
+
+class Surroundings(Protocol):
+    """What a simulated store needs of its world."""
+
+    witness: Witness
+    conn: Callable[[], Any] | None
+
+    def changed(self) -> None:
+        """Something in the store may have changed."""
+        ...
+
+    async def wait_for_change(self, timeout_ms: int | None) -> bool:
+        """True after the next change, False when the time is up before."""
+        ...
+
+    def note_commit(self, commit: Commit, verdict: CommitVerdict) -> None:
+        """Write a commit into the chronicle."""
+        ...
+
+    async def around_store(
+        self, moment: Moment, process: Process, call: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        """Make the call, with what the plan has for it."""
+        ...
+
+
+class SimulatedStore:
+    """A ``Store`` for one simulated process."""
+
+    def __init__(self, store: MemoryStore, world: Surroundings, process: Process) -> None:
+        self._store = store
+        self._world = world
+        self._process = process
+
+    def __getattr__(self, name: str) -> Any:
+        verb = getattr(self._store, name)
+        return self._around(name, verb) if name in VERBS else verb
+
+    def twin(self) -> Store:
+        """Another one of this process."""
+        twin: Any = SimulatedStore(self._store.twin(), self._world, self._process)
+        return twin  # type: ignore[no-any-return]
+
+    async def wait_for_work(self, timeout_ms: int | None) -> bool:
+        """Until somebody else changes something."""
+        return await self._world.wait_for_change(timeout_ms)
+
+    async def commit(self, commits: Sequence[Commit]) -> CommitResult:
+        """As the store does it, seen and written down."""
+        witness = self._world.witness
+
+        async def call() -> CommitResult:
+            before = witness.before([commit.run_id for commit in commits])
+            result = await self._store.commit(commits)
+            for commit, verdict in zip(commits, result.verdicts, strict=True):
+                self._world.note_commit(commit, verdict)
+                witness.committed(before, commit, verdict)
+            self._world.changed()
+            return result
+
+        kinds = tuple([entry.kind for commit in commits for entry in commit.entries])
+        moment = witness.store_called("commit", kinds)
+        answer = await self._world.around_store(moment, self._process, call)
+        assert isinstance(answer, CommitResult)
+        return answer
+
+    async def claim(self, request: ClaimRequest) -> ClaimBatch:
+        """As the store does it, seen."""
+        witness = self._world.witness
+
+        async def call() -> ClaimBatch:
+            before = witness.before()
+            batch = await self._store.claim(request)
+            witness.claimed(before, batch)
+            return batch
+
+        answer = await self._world.around_store(witness.store_called("claim"), self._process, call)
+        assert isinstance(answer, ClaimBatch)
+        return answer
+
+    async def renew(self, leases: Sequence[Lease], *, lease_ms: int) -> RenewResult:
+        """As the store does it, seen."""
+        witness = self._world.witness
+
+        async def call() -> RenewResult:
+            before: Mapping[str, Any] = witness.before([lease.run_id for lease in leases])
+            result = await self._store.renew(leases, lease_ms=lease_ms)
+            witness.renewed(before, leases, result)
+            return result
+
+        answer = await self._world.around_store(witness.store_called("renew"), self._process, call)
+        assert isinstance(answer, RenewResult)
+        return answer
+
+    def transaction(self, lease: Lease) -> AbstractAsyncContextManager[Any]:
+        """Its commit is a commit like any other."""
+        return self._transaction(lease)
+
+    @asynccontextmanager
+    async def _transaction(self, lease: Lease) -> AsyncIterator[Any]:
+        make = self._world.conn
+        conn = object() if make is None else make()
+        async with self._store.transaction(lease) as transaction:
+            yield SimulatedTransaction(conn, self, transaction)
+
+    def _around(self, name: str, verb: Callable[..., Awaitable[Any]]) -> Any:
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            async def made() -> Any:
+                answer = await verb(*args, **kwargs)
+                if name in ("create", "deliver"):
+                    self._world.changed()
+                return answer
+
+            moment = self._world.witness.store_called(name)
+            return await self._world.around_store(moment, self._process, made)
+
+        return call
+
+
+@attrs.frozen(slots=True)
+class SimulatedTransaction:
+    """The transaction of a handler; ``conn`` is what the simulation was given for it."""
+
+    conn: Any
+    _store: SimulatedStore
+    _transaction: Any
+
+    async def commit(self, commit: Commit) -> CommitVerdict:
+        """Write the transition."""
+        (verdict,) = (await self._store.commit([commit])).verdicts
+        return verdict

@@ -1,0 +1,309 @@
+"""Witness: what can only be seen while it happens, written down at the seam to the store.
+
+A journal tells afterwards what was committed; not under which lease, at what time by the store's
+clock, nor how things stood when a handler was called. The witness stands around each call of the
+store and each call of a handler. It judges nothing by the store's own answers: it looks at the
+rows before and after, and notes at once where a rule was broken (``breaches``). The rest, the
+places where a fault could have struck among it, is for ``checks`` and ``explore``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+
+from ..store import ClaimBatch, Commit, CommitVerdict, InboxRecord, Lease, RenewResult
+from .memory_state import StoredRun
+
+Standing = tuple[tuple[str, int, bool], ...]
+"""How all runs stand: of each its status, the number of its entries, and whether it is held."""
+
+UNIT_ENDS = frozenset({"unit_completed", "unit_failed", "unit_cancelled"})
+UNDO_ENDS = frozenset({"unit_compensated", "compensation_failed"})
+NEW_GENERATION = frozenset({"run_retried", "rollback_requested"})
+
+
+@attrs.frozen(slots=True)
+class Violation:
+    """A rule that was broken: its name, one sentence, the unit (empty: the run itself).
+
+    ``expected`` and ``found`` say what differed; ``event`` is the place in the chronicle.
+    """
+
+    name: str
+    sentence: str
+    unit: str = ""
+    expected: str = attrs.field(default="", kw_only=True)
+    found: str = attrs.field(default="", kw_only=True)
+    event: int | None = attrs.field(default=None, kw_only=True)
+
+
+@attrs.frozen(slots=True)
+class Call:
+    """One call of a handler: ``label`` is its unit, with "undo " before it for a compensator."""
+
+    run_id: str
+    label: str
+    attempt: int
+    process: str
+    too_late: bool
+    """The unit had ended already when this call began."""
+    generation: int = 1
+    key: str = ""
+    """Its idempotency key."""
+    attempts_max: int = 1
+    retryable: bool = False
+    """Whether an exception of no special kind is worth another attempt."""
+    timeout_ms: int | None = None
+    has_undo: bool = False
+    woken: bool = False
+    """Its process had been frozen, and gone on as a zombie, before."""
+    at_ms: int = 0
+    """When it began, by the store's clock."""
+    event: int = 0
+
+
+@attrs.frozen(slots=True)
+class Moment:
+    """A place where a fault can strike: the nth call of a verb, or of a unit's handler.
+
+    ``total`` is the number of the store's call among all, ``call`` the handler's.
+    """
+
+    verb: str | None
+    unit: str | None
+    nth: int
+    event: int
+    standing: Standing
+    total: int = 0
+    call: Call | None = None
+    entries: tuple[str, ...] = ()
+    """The kinds of what is committed."""
+
+
+@attrs.frozen(slots=True)
+class Landed:
+    """A commit that was applied: the run's entries from ``first`` to ``last``, at this time by
+    the store's clock."""
+
+    run_id: str
+    first: int
+    last: int
+    at_ms: int
+    at_s: float
+    event: int
+
+
+@attrs.frozen(slots=True)
+class Consumed:
+    """A message that a commit took out of the inbox."""
+
+    run_id: str
+    seq: int
+    kind: str
+    name: str
+    dedupe: str | None
+
+
+@attrs.frozen(slots=True)
+class _Row:
+    """What a run's row said before a call."""
+
+    epoch: int
+    held: bool
+    due_at_ms: int | None
+    entries: int
+    status: str
+    inbox: Mapping[int, tuple[InboxRecord, str | None]]
+
+
+class Witness:
+    """Looks over every call. ``event`` gives the number of the chronicle's next line."""
+
+    def __init__(
+        self,
+        rows: Callable[[], Mapping[str, StoredRun]],
+        clock: Callable[[], int],
+        seconds: Callable[[], float],
+        event: Callable[[], int],
+    ) -> None:
+        self.moments: list[Moment] = []
+        self.calls: list[Call] = []
+        self.landed: list[Landed] = []
+        self.consumed: list[Consumed] = []
+        self.breaches: list[Violation] = []
+        self.counts: Counter[str] = Counter()
+        """Calls of each verb, of all (``any``), and of each handler (``handler pay``)."""
+        self._rows = rows
+        self._clock = clock
+        self._seconds = seconds
+        self._event = event
+        self._newest: dict[str, dict[str, str]] = {}  # by run and unit, the kind of its last entry
+
+    # --- places --------------------------------------------------------------------------------
+
+    def standing(self) -> Standing:
+        """How things stand."""
+        return tuple(
+            [(run.status, len(run.entries), run.owner is not None) for run in self._rows().values()]
+        )
+
+    def store_called(self, verb: str, entries: tuple[str, ...] = ()) -> Moment:
+        """A call of the store is about to be made; it commits entries of these kinds."""
+        self.counts["any"] += 1
+        self.counts[verb] += 1
+        moment = Moment(
+            verb,
+            None,
+            self.counts[verb],
+            self._event(),
+            self.standing(),
+            self.counts["any"],
+            entries=entries,
+        )
+        self.moments.append(moment)
+        return moment
+
+    def handler_called(self, call: Call) -> Moment:
+        """A handler is about to be called."""
+        place = f"handler {call.label}"
+        self.counts[place] += 1
+        self.calls.append(call)
+        moment = Moment(
+            None, call.label, self.counts[place], self._event(), self.standing(), call=call
+        )
+        self.moments.append(moment)
+        return moment
+
+    def is_over(self, run_id: str, unit: str, *, undoing: bool) -> bool:
+        """Whether the unit's end, or the end of its compensation, is in the journal, and was not
+        undone or begun anew since."""
+        kind = self._newest.get(run_id, {}).get(unit)
+        return kind in (UNDO_ENDS if undoing else UNIT_ENDS)
+
+    # --- commits ---------------------------------------------------------------------------------
+
+    def before(self, run_ids: Sequence[str] | None = None) -> dict[str, _Row]:
+        """The rows of these runs (None: of all) as they stand."""
+        rows = self._rows()
+        return {
+            run_id: _Row(
+                run.epoch,
+                run.owner is not None,
+                run.due_at_ms,
+                len(run.entries),
+                run.status,
+                {seq: (record, sent.dedupe) for seq, (sent, record) in run.inbox.items()},
+            )
+            for run_id, run in rows.items()
+            if run_ids is None or run_id in run_ids
+        }
+
+    def committed(self, before: Mapping[str, _Row], commit: Commit, verdict: CommitVerdict) -> None:
+        """A commit was answered."""
+        row, run = before.get(commit.run_id), self._rows().get(commit.run_id)
+        if row is None or run is None:
+            return
+        if verdict is not CommitVerdict.APPLIED:
+            if len(run.entries) != row.entries:
+                self._breach("I-FENCE", "a commit was refused, and its entries were written")
+            return
+        if not row.held or row.epoch != commit.epoch:
+            self._breach(
+                "I-FENCE",
+                f"a commit of run {commit.run_id!r} was applied without its lease",
+                commit,
+                expected=f"epoch {row.epoch}" if row.held else "no commit: nobody held the run",
+                found=f"epoch {commit.epoch}",
+            )
+        if len(run.entries) != row.entries + len(commit.entries):
+            self._breach("I-ATOMIC", "not all entries of a commit were written", commit)
+        if any(child.run_id not in self._rows() for child in commit.children):
+            self._breach("I-ATOMIC", "a child run was not created with the commit", commit)
+        self._take(row, run, commit)
+        self._remember(commit)
+        last = row.entries + len(commit.entries)
+        at_ms, at_s = self._clock(), self._seconds()
+        event = max(0, self._event() - 1)
+        self.landed.append(Landed(commit.run_id, row.entries + 1, last, at_ms, at_s, event))
+
+    def _take(self, row: _Row, run: StoredRun, commit: Commit) -> None:
+        """The messages of a commit: each is taken once, and leaves the inbox."""
+        for seq in commit.consumed:
+            if seq not in row.inbox:
+                self._breach("I-INBOX", f"message {seq} was consumed twice", commit)
+                continue
+            record, dedupe = row.inbox[seq]
+            self.consumed.append(Consumed(commit.run_id, seq, record.kind, record.name, dedupe))
+            if seq in run.inbox:
+                self._breach(
+                    "I-INBOX", f"message {seq} was consumed, and is still in the inbox", commit
+                )
+
+    def _remember(self, commit: Commit) -> None:
+        newest = self._newest.setdefault(commit.run_id, {})
+        for entry in commit.entries:
+            if entry.kind in NEW_GENERATION:
+                newest.clear()
+            newest[entry.unit] = entry.kind
+
+    # --- leases ----------------------------------------------------------------------------------
+
+    def claimed(self, before: Mapping[str, _Row], batch: ClaimBatch) -> None:
+        """Runs were leased: each has to have been due, and free or left alone."""
+        now = self._clock()
+        for claimed in batch.runs:
+            row = before.get(claimed.run.run_id)
+            if row is None:
+                continue
+            if claimed.run.epoch <= row.epoch:
+                self._breach(
+                    "I-FENCE", f"run {claimed.run.run_id!r} was leased without a new epoch"
+                )
+            if row.due_at_ms is None or row.due_at_ms > now:
+                what = "while its lease lasted" if row.held else "before it was due"
+                self._breach(
+                    "I-FENCE" if row.held else "I-TIME",
+                    f"run {claimed.run.run_id!r} was claimed {what}",
+                    expected=f"not before {row.due_at_ms} ms",
+                    found=f"{now} ms",
+                )
+
+    def renewed(
+        self, before: Mapping[str, _Row], leases: Sequence[Lease], result: RenewResult
+    ) -> None:
+        """Leases were renewed: no other than the current ones."""
+        for lease in leases:
+            row, run = before.get(lease.run_id), self._rows().get(lease.run_id)
+            if row is None or run is None or (row.held and row.epoch == lease.epoch):
+                continue
+            if lease.run_id not in result.lost or run.due_at_ms != row.due_at_ms:
+                self._breach(
+                    "I-FENCE",
+                    f"a lease of run {lease.run_id!r} was renewed that is not its own any more",
+                    expected=f"epoch {row.epoch}",
+                    found=f"epoch {lease.epoch}",
+                )
+
+    def _breach(
+        self,
+        name: str,
+        sentence: str,
+        commit: Commit | None = None,
+        *,
+        expected: str = "",
+        found: str = "",
+    ) -> None:
+        unit = commit.entries[0].unit if commit is not None and commit.entries else ""
+        self.breaches.append(
+            Violation(
+                name,
+                sentence,
+                unit,
+                expected=expected,
+                found=found,
+                event=max(0, self._event() - 1),
+            )
+        )
