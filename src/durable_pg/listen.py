@@ -87,7 +87,7 @@ class Bell:
                 await self._connect()
 
     async def _connect(self) -> None:
-        again, self._listening = self._listening is not None, None
+        self._listening = None
         try:
             async with asyncio.timeout(self._connections.address.timeout_s):
                 conn = await self._connections.connect()
@@ -104,8 +104,7 @@ class Bell:
         conn.add_termination_listener(self._lost)
         self._listening = conn
         self._silent_since = asyncio.get_running_loop().time()
-        if again:
-            self._wake()  # who knows what was missed
+        self._wake()  # who knows what was missed before
 
     def _hear(self, conn: Any, pid: int, channel: str, sender: object) -> None:
         self._silent_since = asyncio.get_running_loop().time()
