@@ -6,7 +6,8 @@ renewed from a thread with its own event loop and its own ``store.twin()``. Rule
 1. A lease is renewed when a third of it has passed; a run that ends before costs nothing.
 2. A main loop that has not answered for ``stall_limit_s`` is taken for dead: nothing is renewed
    until it answers, so that other workers can take over what it holds.
-3. A lease that could not be renewed until it ended counts as lost.
+3. A lease that could not be renewed until it ended counts as lost, then and there, also while
+   the store is asked and does not answer.
 4. Nothing is decided here: what the store says is handed to the main loop.
 5. Nothing runs periodically while nothing is held.
 
@@ -170,6 +171,22 @@ class LeaseKeeper:
 
     # --- renewing ------------------------------------------------------------------------------
 
+    async def _renew_in_time(self, store: Store) -> None:
+        """Renew, and say what ends while the store does not answer. An answer that has taken a
+        whole lease is of no use any more: it is asked again, on another connection."""
+        renewing = asyncio.ensure_future(self._renew(store))
+        try:
+            give_up_at = self.now() + self._leases.lease_s
+            while not renewing.done() and not self._stopping and self.now() < give_up_at:
+                await asyncio.wait({renewing}, timeout=self._leases.lease_s / 10)
+                self._report_ended()
+        finally:
+            given_up = renewing.cancel()
+        if not given_up:
+            renewing.result()
+        elif not self._stopping:
+            self._complain(TimeoutError("the store has not answered for a whole lease"))
+
     async def _renew(self, store: Store) -> None:
         """Renew what is due, in chunks; say what has ended."""
         try:
@@ -213,7 +230,7 @@ class LeaseKeeper:
     async def _renew_on_main_loop(self) -> None:
         while self._leases.next_at() is not None:
             await asyncio.sleep(self._pause_s())
-            await self._renew(self._store)
+            await self._renew_in_time(self._store)
             self._report_ended()
         self._task = None
 
@@ -261,7 +278,7 @@ class LeaseKeeper:
         try:
             while not self._stopping and self._leases.next_at() is not None:
                 if self._main_loop_answers():
-                    await self._renew(store)
+                    await self._renew_in_time(store)
                 self._report_ended()
                 # Blocks this thread's loop, on which nothing else runs.
                 self._awake.wait(self._pause_s())
@@ -270,11 +287,11 @@ class LeaseKeeper:
                 await store.close()
 
     def _main_loop_answers(self) -> bool:
-        now = self.now()
-        if self._asked_at is None:
-            self._asked_at = now
+        now, asked_at = self.now(), self._asked_at
+        if asked_at is None:
+            asked_at = self._asked_at = now
             self._tell(self._answer)
-        stalled_s = now - self._asked_at
+        stalled_s = now - asked_at
         if stalled_s <= self._stall_limit_s:
             self._stalled = False
             return True
