@@ -77,14 +77,16 @@ class Address:
 
     @property
     def place(self) -> str:
-        """For messages; never with a password."""
+        """For messages; never with a password, nor with what might be a piece of one."""
         if self.dsn is None:
             return "the database of the pool"
         with suppress(ValueError):
             parts = urlsplit(self.dsn)
-            host = parts.hostname or "localhost"
-            port = f":{parts.port}" if parts.port else ""
-            return f"the Postgres database {parts.path.lstrip('/')!r} on {host}{port}"
+            rest = parts.path + parts.query + parts.fragment
+            if "://" in self.dsn and "@" not in rest and not parts.fragment:
+                host = parts.hostname or "localhost"
+                port = f":{parts.port}" if parts.port else ""
+                return f"the Postgres database {parts.path.lstrip('/')!r} on {host}{port}"
         return "the Postgres database"
 
     def make_verb_pool(self) -> Pool:
@@ -165,7 +167,7 @@ class Connections:
         try:
             self._pool = await self.address.make_verb_pool()
             self._transactions = await self.address.make_transaction_pool()
-        except (*DRIVER_ERRORS, ValueError) as error:
+        except DRIVER_ERRORS as error:
             raise _translated_at_connect(error, self.place) from error
 
     async def close(self) -> None:
@@ -268,8 +270,10 @@ class Connections:
                 f"{self.address.timeout_s:g} s: either it does not answer, or all connections of "
                 "the pool are in use; give the store a pool of its own, or a larger one."
             ) from error
-        except (*DRIVER_ERRORS, ValueError) as error:
+        except DRIVER_ERRORS as error:
             raise _translated_at_connect(error, self.place) from error
+        except ValueError:
+            raise _no_dsn(self.place) from None  # it quotes what it does not understand
 
     async def using(
         self, work: Callable[[Any], Awaitable[T]], *, timeout_s: float | None = None
@@ -326,12 +330,18 @@ def real(conn: Any) -> Connection | None:
 
 
 def _translated_at_connect(error: BaseException, place: str) -> DurableError:
-    if isinstance(error, ValueError) and not isinstance(error, asyncpg.InterfaceError):
-        return StoreUnavailableError(f"The DSN of {place} cannot be used: {error}.")
     ours = translated(error, place)
     if isinstance(ours, StoreUnavailableError):
         return ours
     return StoreUnavailableError(f"{place} cannot be connected to: {error}")
+
+
+def _no_dsn(place: str) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"The DSN of {place} cannot be used: it has the form "
+        "postgresql://user:password@host:port/database, and in a user's name or a password @ is "
+        "written %40, : %3A, / %2F, ? %3F, and # %23."
+    )
 
 
 async def _close(pool: Pool) -> None:

@@ -113,13 +113,14 @@ class PgStore:
         try:
             await connections.open()
             home = await self._prepare(connections, migrate is True)
-            if self._link is not None:
-                raise DurableError("This store was opened by two tasks at once.")
         except BaseException:
             await asyncio.shield(asyncio.ensure_future(connections.close()))
             raise
         bell = Bell(connections, self._schema.channel) if self._listen else None
-        self._link = _Link(connections, bell, home, asyncio.get_running_loop(), os.getpid())
+        link = _Link(connections, bell, home, asyncio.get_running_loop(), os.getpid())
+        self._link = self._link or link
+        if self._link is not link:  # another task was quicker
+            await connections.close()
 
     async def close(self) -> None:
         """Close every connection, when what is under way has come to its end."""
@@ -194,7 +195,7 @@ class PgStore:
 
     async def settled(self, commits: Sequence[Commit]) -> tuple[CommitVerdict, ...]:
         """Which of these commits landed; waits for those that are still going on."""
-        return await self._write(lambda: leasing.settled(commits), explicit=True)
+        return await self._write(lambda: leasing.settled(commits), explicit=True, changes=False)
 
     async def renew(self, leases: Sequence[Lease], *, lease_ms: int) -> RenewResult:
         """Extend the leases whose epoch is current. Runs that are in other hands are waited for
@@ -301,15 +302,18 @@ class PgStore:
 
     # --- running steps -----------------------------------------------------------------------
 
-    async def _write(self, steps: Callable[[], Steps[T]], *, explicit: bool = False) -> T:
+    async def _write(
+        self, steps: Callable[[], Steps[T]], *, explicit: bool = False, changes: bool = True
+    ) -> T:
+        """``changes``: when the connection fails, nobody can tell whether something was changed."""
         connections = self._checked().connections
 
         async def work(conn: Any) -> T:
             return await drive(conn, steps(), self._schema)
 
         if explicit or self._plain or self._address.pooler:
-            return await connections.in_transaction(work, writes=True)
-        return await connections.alone(work, writes=True)
+            return await connections.in_transaction(work, writes=changes)
+        return await connections.alone(work, writes=changes)
 
     async def _read(self, steps: Callable[[], Steps[T]], *, at_one_moment: bool = False) -> T:
         connections = self._checked().connections

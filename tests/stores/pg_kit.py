@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -28,6 +28,7 @@ SELECT count(*) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
     AND backend_type = 'client backend'
 """
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'durable-core'"
 LOCKS = """
 SELECT count(*) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
 JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -76,6 +77,14 @@ class Place:
         busy = await self.eyes.fetchval(MIDDLE_OF_A_TRANSACTION)
         return bool(busy == 0 == await self.eyes.fetchval(LOCKS, self.schema))
 
+    async def sessions(self) -> int:
+        """How many sessions of stores there are on the server."""
+        return int(await self.eyes.fetchval(SESSIONS))
+
+    async def nobody_is_connected(self) -> bool:
+        """Whether no store has a connection to the server."""
+        return not await self.sessions()
+
     async def comes_to_rest(self) -> None:
         """Return once all transactions are over; a server may hear of it after the client."""
         await until(self.at_rest)
@@ -99,3 +108,41 @@ async def until(condition: Callable[[], Awaitable[object]]) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not await condition():
             pass
+
+
+async def all_done(store: PgStore) -> None:
+    """Return when nothing is under way, not even what nobody waits for any more."""
+    while going := store._checked().connections._going:
+        await asyncio.wait(going)
+
+
+@asynccontextmanager
+async def silence() -> AsyncIterator[str]:
+    """The DSN of somebody who takes every connection, and never says anything."""
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while await reader.read(1_000):
+                pass
+        writer.close()
+
+    server = await asyncio.start_server(listen, "127.0.0.1", 0)
+    async with server:
+        yield f"postgresql://ada@127.0.0.1:{server.sockets[0].getsockname()[1]}/shop"
+
+
+async def somebody_waits(place: Place) -> bool:
+    """Whether a session waits for a lock."""
+    return bool(await place.eyes.fetch("SELECT FROM pg_locks WHERE NOT granted"))
+
+
+async def cancelled(verb: Any, moments: int) -> None:
+    """Begin, and be cancelled a little later, or a little later still."""
+    task = asyncio.ensure_future(verb)
+    for moment in range(moments):
+        if moment < 4:
+            await asyncio.sleep(0)
+        else:
+            await asyncio.wait({task}, timeout=0.0002)
+    task.cancel()
+    await asyncio.wait({task})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -12,6 +13,9 @@ FORMS = (
     "sqlite:///relative.db, sqlite:////absolute.db, sqlite:// (in memory), "
     "postgresql://user@host/database, memory://"
 )
+
+SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
+"""What may be quoted: another text may be a DSN of another form, with a password in it."""
 
 
 def store_from(store_or_url: object) -> Store:
@@ -29,9 +33,8 @@ def store_from(store_or_url: object) -> Store:
         return cast(Store, store_or_url)
     scheme = store_or_url.partition(":")[0].lower()
     if "://" not in store_or_url or scheme not in _SCHEMES:
-        raise DurableError(
-            f"this is not the URL of a store (its scheme is {scheme!r:.40}); URLs are {FORMS}"
-        )
+        named = f" (its scheme is {scheme!r:.40})" if SCHEME.fullmatch(scheme) else ""
+        raise DurableError(f"this is not the URL of a store{named}; URLs are {FORMS}")
     return _SCHEMES[scheme](store_or_url)
 
 
