@@ -11,7 +11,7 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("durable_core", "durable_sqlite", "durable_pg", "durable_ops")
+PACKAGES = ("durable_core", "durable_sqlite", "durable_pg", "durable_ops", "durable_pytest")
 
 WITHOUT_EXTRAS = """
 import sys

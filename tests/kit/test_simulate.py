@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from durable_core import DurableError, Retry, Suspend, Workflow
-from durable_core.testing.faults import (
+from durable_core.testing.plan import (
     ClockJump,
     Crash,
     Faults,

@@ -62,9 +62,56 @@ LOOKS_AT_MODULES = """
 import sys
 
 def test_looks():
-    assert "durable_core.testing.plugin" in sys.modules
-    heavy = {"asyncpg", "hypothesis", "durable_pg", "durable_core.testing.postgres"}
+    assert "durable_pytest.plugin" in sys.modules
+    heavy = {"asyncpg", "hypothesis", "attrs", "durable_core", "durable_pg", "durable_sqlite"}
     assert not heavy & set(sys.modules)
+"""
+
+USES_AN_ENGINE = """
+from durable_core import Workflow
+
+async def hello(ctx) -> str:
+    return f"hello {ctx.input}"
+
+greet = Workflow("greet", input=str).step("hello", hello)
+
+async def test_a_run_ends(durable_engine, tmp_path):
+    async with durable_engine([greet]) as engine, engine.worker(concurrency=1):
+        run = await engine.start(greet, "ada", id="one")
+        assert await run.result(timeout=20) == {"hello": "hello ada"}
+    async with durable_engine([greet]) as same:
+        assert (await same.get("one")).status == "completed"
+    assert list(tmp_path.glob("durable.db"))
+"""
+
+USES_A_CLOCK = """
+from durable_core.testing import MemoryStore
+
+async def test_time_passes_when_it_is_told_to(virtual_clock):
+    store = MemoryStore(clock=virtual_clock)
+    await store.open()
+    before = await store.now_ms()
+    virtual_clock.forward(1_500)
+    assert await store.now_ms() == before + 1_500 == virtual_clock.now_ms
+"""
+
+FAILS_OVER_SIMULATIONS = """
+from durable_core import Workflow
+from durable_core.testing.plan import Crash, Faults
+from durable_core.testing.simulate import simulate
+
+flow = Workflow("flow").step("pay", lambda ctx: 1)
+
+def test_status():
+    sim = simulate(flow, None, Faults(Crash(unit="pay")))
+    assert sim.status == "failed"
+
+def test_sameness():
+    quiet, crashed = simulate(flow), simulate(flow, None, Faults(Crash(unit="pay")))
+    assert quiet == crashed
+
+def test_that_passes():
+    assert simulate(flow).status == "completed"
 """
 
 
@@ -116,3 +163,22 @@ def test_the_plugin_is_light(tmp_path: Path) -> None:
 def test_the_plugin_can_be_turned_off(tmp_path: Path) -> None:
     said = run_pytest(tmp_path, "-p", "no:durable", test_one=ASKS_FOR_THE_DSN)
     assert "fixture 'durable_pg_dsn' not found" in said
+
+
+def test_an_engine_on_sqlite(tmp_path: Path) -> None:
+    said = run_pytest(tmp_path, test_one=USES_AN_ENGINE)
+    assert "1 passed" in said, said
+
+
+def test_a_clock_that_is_moved_by_hand(tmp_path: Path) -> None:
+    said = run_pytest(tmp_path, test_one=USES_A_CLOCK)
+    assert "1 passed" in said, said
+
+
+def test_a_failing_schedule_is_shown_with_its_plan_and_timeline(tmp_path: Path) -> None:
+    said = run_pytest(tmp_path, test_one=FAILS_OVER_SIMULATIONS)
+    assert "2 failed, 1 passed" in said, said
+    assert said.count("durable: completed under Faults(Crash(unit='pay'))") == 2
+    assert said.count("durable: completed under Faults() ") == 1
+    assert "worker-1  dies before pay" in said
+    assert "completed under Faults() == completed under Faults(Crash(unit='pay'))" in said

@@ -6,7 +6,9 @@ contract needs pytest and Hypothesis, the servers need a Postgres.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from .postgres import PostgresServer as PostgresServer
     from .postgres import postgres_for_tests as postgres_for_tests
     from .postgres_binaries import find_binaries as find_binaries
+    from .strategies import faults as faults
+    from .strategies import payloads as payloads
+    from .strategies import schedules as schedules
+    from .strategies import workflows as workflows
     from .virtual_time import InlineExecutor as InlineExecutor
     from .virtual_time import VirtualTime as VirtualTime
 
@@ -26,8 +32,12 @@ __all__ = [
     "StoreAgreement",
     "StoreContract",
     "VirtualTime",
+    "faults",
     "find_binaries",
+    "payloads",
     "postgres_for_tests",
+    "schedules",
+    "workflows",
 ]
 
 _HOMES = {
@@ -37,8 +47,12 @@ _HOMES = {
     "StoreAgreement": "agreement",
     "StoreContract": "contract",
     "VirtualTime": "virtual_time",
+    "faults": "strategies",
     "find_binaries": "postgres_binaries",
+    "payloads": "strategies",
     "postgres_for_tests": "postgres",
+    "schedules": "strategies",
+    "workflows": "strategies",
 }
 
 
@@ -47,3 +61,14 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+class _Door(ModuleType):
+    """Some functions live in a module of their own name, which must not hide them here."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Door

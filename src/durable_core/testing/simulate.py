@@ -17,7 +17,7 @@ from ..engine.engine import Engine
 from ..errors import DurableError, RunFinishedError
 from ..kernel.limits import Limits
 from ..workflow.registry import Definition, Registry
-from .faults import Faults
+from .plan import Faults
 from .simulation import RUN_ID, Simulation, units_of
 from .world import World
 

@@ -18,7 +18,7 @@ from ..store import (
     RenewResult,
     Store,
 )
-from . import faults as f
+from . import plan as f
 from .memory import MemoryStore
 from .processes import Process
 from .witness import Moment, Witness

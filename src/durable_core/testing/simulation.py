@@ -15,7 +15,7 @@ from ..kernel.journal import Entry, RunCompleted
 from ..kernel.run import RunStatus
 from ..store import RunRecord
 from ..workflow.registry import Registry
-from .faults import Faults
+from .plan import Faults
 from .timeline import drawn
 from .world import World
 

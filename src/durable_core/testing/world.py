@@ -33,10 +33,10 @@ from ..kernel.outcome import Attempt
 from ..kernel.policy import Retry
 from ..store import Commit, CommitVerdict
 from ..workflow.registry import Definition
-from . import faults as f
-from .faults import Faults
+from . import plan as f
 from .memory import MemoryStore
 from .memory_state import StoredRun
+from .plan import Faults
 from .processes import Process, ProcessLoop, current_process
 from .simulated_store import SimulatedStore
 from .virtual_time import DeadlockError, InlineExecutor, VirtualTime

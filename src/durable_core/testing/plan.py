@@ -17,11 +17,11 @@ import attrs
 from ..errors import DurableError
 
 VERBS = ("claim", "commit", "renew", "inbox", "create", "deliver", "journal", "get")
-WHENS = ("before", "after")
 STORE_ERRORS = ("refused", "lost", "landed")
 OPERATIONS = ("cancel", "terminate", "pause", "unpause", "retry")
 
 When = Literal["before", "after"]
+WHENS: tuple[When, ...] = ("before", "after")
 
 
 def _one_place(fault: Any, _: Any, __: Any) -> None:
@@ -115,11 +115,13 @@ class ClockJump:
 
 @attrs.frozen(slots=True, kw_only=True)
 class SignalAt:
-    """After the nth commit the signals given to the simulation are sent: late, or again."""
+    """After the nth commit the signals given to the simulation are sent: again, or with ``late``
+    for the first time."""
 
     nth: int = attrs.field(default=1, validator=_count)
     copies: int = attrs.field(default=1, validator=_count)
     reverse: bool = False
+    late: bool = False
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -189,7 +191,7 @@ class Faults:
         return any(isinstance(fault, RACES) for fault in self.faults)
 
     def __repr__(self) -> str:
-        parts = [_said(fault) for fault in self.faults]
+        parts = [said(fault) for fault in self.faults]
         if self.workers != 2:
             parts.append(f"workers={self.workers}")
         if self.seed:
@@ -214,11 +216,11 @@ class Faults:
         return (self.faults, self.workers, self.seed, self.always_suspend)
 
 
-def _said(fault: Fault) -> str:
-    """A fault as Python, without what goes without saying."""
-    said = []
+def said(fault: Any) -> str:
+    """A fault (or other plain data) as Python, without what goes without saying."""
+    parts = []
     for field in attrs.fields(type(fault)):
         value = getattr(fault, field.name)
         if value != field.default:
-            said.append(f"{field.name}={value!r}")
-    return f"{type(fault).__name__}({', '.join(said)})"
+            parts.append(f"{field.name}={value!r}")
+    return f"{type(fault).__name__}({', '.join(parts)})"

@@ -1,0 +1,393 @@
+"""Strategies: Hypothesis draws plans of faults, whole workflows, and values that can be stored.
+
+::
+
+    @given(st.builds(Cart), faults(checkout))
+    def test_nothing_is_paid_twice(cart, plan):
+        assert simulate(checkout, cart, plan, deps=FakeShop).committed("pay") <= 1
+
+Everything shrinks towards the quiet and the small: towards ``Faults()``, a workflow of one step,
+``None``. ``st.from_type(Workflow)`` and ``st.from_type(Faults)`` work where this package is
+installed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cache, partial
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from ..errors import DurableError
+from ..kernel.policy import Retry
+from ..workflow.nodes import (
+    SKIP,
+    Branch,
+    ChildNode,
+    LoopNode,
+    MapNode,
+    Node,
+    ParallelNode,
+    RouteNode,
+    Undo,
+    works_of,
+)
+from ..workflow.registry import Definition, Registry
+from . import plan as f
+from .generated import (
+    After,
+    Awaits,
+    Generated,
+    Gives,
+    Items,
+    Picks,
+    Seconds,
+    Sums,
+    Undoes,
+    Unit,
+)
+from .plan import Fault, Faults
+
+__all__ = ["faults", "payloads", "schedules", "workflows"]
+
+DEPTH_MAX = 4
+SIGNALS = ("go", "stop")
+"""The names of the signals that drawn workflows wait for."""
+
+
+# --- faults --------------------------------------------------------------------------------------
+
+
+def faults(
+    workflow: Definition,
+    *,
+    max_faults: int = 3,
+    signals: Collection[Any] = (),
+    races: bool = True,
+    children: Sequence[Definition] = (),
+) -> SearchStrategy[Faults]:
+    """Plans for this workflow: its units, its children's, and their compensators among them.
+
+    ``signals``: what ``simulate`` is given; if there are any, they also come late and again.
+    ``races`` False leaves out what may change a result by right: an operator, handlers that
+    raise or are slow, late signals, a clock that jumps. ``children``: workflows that are children
+    by name only.
+    """
+    units = tuple(dict.fromkeys(_units(Registry((workflow, *children)))))
+    kinds = [_of_units(units)] * bool(units) + [_of_verbs()]
+    if races:
+        kinds += [_raised(units)] * bool(units) + [_outside()]
+        kinds += [_signals()] * bool(signals)
+    return _plans(st.one_of(kinds), max_faults)
+
+
+def schedules(max_faults: int = 3) -> SearchStrategy[Faults]:
+    """Plans for any workflow: what happens to processes, leases and calls of the store."""
+    return _plans(_of_verbs(), max_faults)
+
+
+def _plans(fault: SearchStrategy[Fault], max_faults: int) -> SearchStrategy[Faults]:
+    if isinstance(max_faults, bool) or not isinstance(max_faults, int) or max_faults < 0:
+        raise DurableError(f"max_faults must be a whole number from 0, not {max_faults!r}")
+    return st.builds(
+        _plan,
+        st.lists(fault, max_size=max_faults, unique=True),
+        workers=st.sampled_from((2, 1, 3)),
+        seed=st.integers(0, 3),
+        always_suspend=st.sampled_from((False, False, False, True)),
+    )
+
+
+def _plan(faults: list[Fault], **options: Any) -> Faults:
+    return Faults(*faults, **options)
+
+
+_nth = st.integers(1, 3)
+_call = st.integers(1, 5) | st.integers(1, 25)
+_when = st.sampled_from(f.WHENS)
+_verb = st.sampled_from(("commit", "commit", "commit", "claim", "renew", *f.VERBS))
+
+
+def _of_units(units: Sequence[str]) -> SearchStrategy[Fault]:
+    unit = st.sampled_from(units)
+    crash = st.builds(f.Crash, unit=unit, nth=_nth, when=_when)
+    pause = st.builds(f.Pause, unit=unit, nth=_nth, when=_when, leases=_leases)
+    return st.one_of(crash, crash, pause)
+
+
+_leases = st.sampled_from((1.5, 0.5, 1.0, 4.0))
+
+
+@cache
+def _of_verbs() -> SearchStrategy[Fault]:
+    crash = st.builds(f.Crash, verb=_verb, nth=_call, when=_when)
+    return st.one_of(
+        crash,
+        crash,
+        st.builds(f.StoreError, verb=_verb, nth=_call, kind=st.sampled_from(f.STORE_ERRORS)),
+        st.builds(f.Pause, verb=_verb, nth=_call, when=_when, leases=_leases),
+        st.builds(f.Theft, nth=_call),
+        st.builds(f.Stop, nth=_call, grace=st.sampled_from((0.0, 5.0))),
+    )
+
+
+def _raised(units: Sequence[str]) -> SearchStrategy[Fault]:
+    unit = st.sampled_from(units)
+    return st.one_of(
+        st.builds(f.Raising, unit=unit, times=st.integers(1, 4), when=_when),
+        st.builds(f.Slow, unit=unit, nth=_nth, seconds=st.sampled_from((60.0, 1.0, 7_200.0))),
+    )
+
+
+@cache
+def _outside() -> SearchStrategy[Fault]:
+    jumps = (3_600.0, 1.0, 40.0, -1.0, -3_600.0, 86_400.0)
+    return st.one_of(
+        st.builds(f.Operate, what=st.sampled_from(f.OPERATIONS), nth=_call),
+        st.builds(f.ClockJump, nth=_call, seconds=st.sampled_from(jumps)),
+    )
+
+
+@cache
+def _signals() -> SearchStrategy[Fault]:
+    return st.builds(f.SignalAt, nth=_call, copies=st.integers(1, 2), reverse=st.booleans())
+
+
+def _units(registry: Registry) -> Iterator[str]:
+    """The units whose handlers a fault can be at; of items and iterations the first three."""
+    for definition in registry:
+        for node in getattr(definition, "nodes", ()):
+            yield from _units_of(node)
+
+
+def _units_of(node: Node) -> Iterator[str]:
+    for entry, work in works_of(node):
+        match node:
+            case MapNode() | LoopNode():
+                units = [f"{node.name}/{index}" for index in range(3)]
+            case ParallelNode() | RouteNode():
+                units = [f"{node.name}/{entry}"]
+            case _:
+                units = [node.name]
+        yield from units
+        if work.undo is not None:
+            yield from (f"undo {unit}" for unit in units)
+    if isinstance(node, ChildNode) and node.undo is not None:
+        yield f"undo {node.name}"
+
+
+# --- values --------------------------------------------------------------------------------------
+
+
+def payloads(max_leaves: int = 10) -> SearchStrategy[Any]:
+    """Values that any handler may give, without an annotation: JSON, the builtins beside it
+    (dates, decimals, UUIDs, bytes, tuples, sets), and nests of them."""
+    leaf = _leaves()
+    return st.recursive(
+        leaf,
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=4),
+            st.dictionaries(_texts(), inner, max_size=4),
+            st.lists(inner, max_size=3).map(tuple),
+            st.frozensets(leaf, max_size=3),
+            st.sets(leaf, max_size=3),
+        ),
+        max_leaves=max_leaves,
+    )
+
+
+@cache
+def _texts() -> SearchStrategy[str]:
+    """Text the codec takes, some of it looking like its tags."""
+    tricky = ("", "$", "$date", "$$", "$as", "é", "\x00", "😀")
+    return st.text(max_size=12) | st.sampled_from(tricky)
+
+
+@cache
+def _leaves() -> SearchStrategy[Any]:
+    zones = st.none() | st.builds(
+        lambda minutes: dt.timezone(dt.timedelta(minutes=minutes)), st.integers(-720, 840)
+    )
+    return st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(allow_nan=False, allow_infinity=False),
+        _texts(),
+        st.binary(max_size=12),
+        st.decimals(allow_nan=False, allow_infinity=False),
+        st.uuids(),
+        st.dates(),
+        st.datetimes(timezones=zones),
+        st.times(timezones=zones),
+        st.timedeltas(),
+    )
+
+
+# --- workflows -----------------------------------------------------------------------------------
+
+Part = Callable[[Generated, str], Generated]
+"""Adds one step of this name."""
+
+
+def workflows(max_depth: int = DEPTH_MAX, *, suspends: bool = True) -> SearchStrategy[Any]:
+    """Well-formed workflows of all kinds of steps, with retries, timeouts and compensators.
+
+    Their handlers are deterministic and do nothing to the world; some always fail, so that runs
+    fail and are rolled back too. They wait for the signals ``"go"`` and ``"stop"``, never for
+    ever, and, with ``suspends``, return ``Suspend`` once: give ``simulate`` a ``resume=``.
+    ``max_depth`` bounds how deep children lie in children; 1 is a workflow without any.
+    """
+    if isinstance(max_depth, bool) or not isinstance(max_depth, int) or max_depth < 1:
+        raise DurableError(f"max_depth must be a whole number from 1, not {max_depth!r}")
+    return _parts(min(max_depth, DEPTH_MAX), suspends, 5).map(partial(_built, "main"))
+
+
+def _parts(depth: int, suspends: bool, most: int) -> SearchStrategy[Any]:
+    kinds = [*_flat(suspends)]
+    if depth > 1:
+        kinds.append(st.builds(_child, _parts(depth - 1, suspends, 2), _maybe(_undos(suspends))))
+    return st.tuples(st.lists(st.one_of(kinds), min_size=1, max_size=most), st.booleans())
+
+
+def _built(name: str, drawn: tuple[list[Part], bool]) -> Generated:
+    parts, returns = drawn
+    workflow = Generated(name)
+    for number, part in enumerate(parts):
+        workflow = part(workflow, f"s{number}")
+    return workflow.returns(Sums()) if returns else workflow
+
+
+def _child(drawn: tuple[list[Part], bool], undo: Any) -> Part:
+    def add(workflow: Generated, name: str) -> Generated:
+        child = _built(f"{workflow.name}-{name}", drawn)
+        return workflow.child(name, child, compensate=undo)
+
+    return add
+
+
+@cache
+def _flat(suspends: bool) -> tuple[SearchStrategy[Part], ...]:
+    """Steps of all kinds but children; a kind that stands first is what others shrink to."""
+    work = _works(suspends)
+    branch = _branches(suspends)
+    few = st.none() | st.integers(1, 2)
+    return (
+        st.builds(_adding, st.just("step"), work, transactional=st.booleans()),
+        st.builds(_parallel, st.lists(branch, min_size=1, max_size=3), max_concurrency=few),
+        st.builds(
+            _adding,
+            st.just("map"),
+            work,
+            st.builds(Items, st.integers(0, 3)),
+            max_concurrency=few,
+            min_success=st.none() | st.integers(0, 1),
+        ),
+        st.builds(_route, st.lists(branch, min_size=1, max_size=2), st.none() | branch),
+        st.builds(_loop, work, st.integers(1, 3), st.booleans(), st.booleans(), st.booleans()),
+        st.builds(_adding, st.just("sleep"), st.just({}), _moments()),
+        st.builds(_wait, st.none() | st.sampled_from(SIGNALS), st.sampled_from((60, 1, 86_400)),
+                  st.sampled_from(("continue", "continue", "fail"))),
+    )  # fmt: skip
+
+
+def _adding(kind: str, work: dict[str, Any], *first: Any, **options: Any) -> Part:
+    """Call the builder's method of this name."""
+
+    def add(workflow: Generated, name: str) -> Generated:
+        given = dict(work)
+        handler = [given.pop("handler")] if given else []
+        added: Generated = getattr(workflow, kind)(name, *first, *handler, **given, **options)
+        return added
+
+    return add
+
+
+def _parallel(branches: list[Branch], max_concurrency: int | None) -> Part:
+    def add(workflow: Generated, name: str) -> Generated:
+        entries = {f"{name}-{number}": branch for number, branch in enumerate(branches)}
+        return workflow.parallel(name, entries, max_concurrency=max_concurrency)
+
+    return add
+
+
+def _route(branches: list[Branch], rest: Branch | None) -> Part:
+    keys = ("left", "right")[: len(branches)]
+
+    def add(workflow: Generated, name: str) -> Generated:
+        known = dict(zip(keys, branches, strict=True))
+        picks = Picks((*keys, "nowhere"))
+        return workflow.route(name, picks, known, otherwise=SKIP if rest is None else rest)
+
+    return add
+
+
+def _loop(work: dict[str, Any], count: int, feeds: bool, collects: bool, begins: bool) -> Part:
+    feedback = {"feedback": Unit()} if feeds else {}
+    initial = {"initial": 0} if begins else {}
+    return _adding(
+        "loop", work, until=After(count), max_iterations=3, collect=collects, **feedback, **initial
+    )
+
+
+def _wait(signal: str | None, timeout: int, on_timeout: Any) -> Part:
+    def add(workflow: Generated, name: str) -> Generated:
+        return workflow.wait_for_signal(name, signal, timeout=timeout, on_timeout=on_timeout)
+
+    return add
+
+
+@cache
+def _works(suspends: bool) -> SearchStrategy[dict[str, Any]]:
+    """A handler and its policies."""
+    return st.fixed_dictionaries(
+        {
+            "handler": _handlers(suspends),
+            "compensate": _maybe(_undos(suspends)),
+            "retry": _retries(),
+            "timeout": st.sampled_from((None, None, 120)),
+        }
+    )
+
+
+@cache
+def _branches(suspends: bool) -> SearchStrategy[Branch]:
+    return _works(suspends).map(lambda work: Branch(**work))
+
+
+@cache
+def _handlers(suspends: bool) -> SearchStrategy[Gives | Awaits]:
+    values = st.none() | st.integers(0, 9) | payloads(3)
+    failing = st.sampled_from((0, 0, 0, 0, 1, 2, 9))
+    pauses = st.sampled_from((False, False, False, suspends))
+    seconds = st.sampled_from((0.0, 0.0, 1.0, 45.0))
+    plain = st.builds(Gives, values, failing=failing, suspends=pauses)
+    return plain | st.builds(Awaits, values, seconds=seconds, failing=failing, suspends=pauses)
+
+
+@cache
+def _undos(suspends: bool) -> SearchStrategy[Undo]:
+    handlers = st.builds(
+        Undoes,
+        failing=st.sampled_from((0, 0, 0, 1, 9)),
+        suspends=st.sampled_from((False, False, False, suspends)),
+    )
+    return st.builds(Undo, handlers, retry=_retries())
+
+
+@cache
+def _retries() -> SearchStrategy[Retry | None]:
+    quick = Retry(max_attempts=3, initial=dt.timedelta(milliseconds=100), jitter=0.5)
+    return st.sampled_from((None, quick, Retry(max_attempts=1)))
+
+
+@cache
+def _moments() -> SearchStrategy[Any]:
+    return st.sampled_from((1, 0, 90, 86_400)) | st.builds(Seconds, st.sampled_from((0.5, 60.0)))
+
+
+def _maybe(strategy: SearchStrategy[Any]) -> SearchStrategy[Any]:
+    return st.none() | strategy
