@@ -1,4 +1,4 @@
-"""The testing kit: a store in memory, a contract for stores, virtual time, Postgres servers.
+"""The testing kit: simulations of workflows, a store in memory, a contract for stores, servers.
 
 Names are imported when they are first asked for: ``MemoryStore`` needs nothing but the core, the
 contract needs pytest and Hypothesis, the servers need a Postgres.
@@ -13,45 +13,108 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .agreement import StoreAgreement as StoreAgreement
+    from .checks import violations as violations
     from .contract import StoreContract as StoreContract
+    from .counterexample import Counterexample as Counterexample
+    from .counterexample import CounterexampleError as CounterexampleError
+    from .explore import Report as Report
+    from .explore import explore as explore
     from .memory import MemoryStore as MemoryStore
+    from .plan import ClockJump as ClockJump
+    from .plan import Crash as Crash
+    from .plan import Faults as Faults
+    from .plan import Operate as Operate
+    from .plan import Pause as Pause
+    from .plan import Raising as Raising
+    from .plan import SignalAt as SignalAt
+    from .plan import Slow as Slow
+    from .plan import Stop as Stop
+    from .plan import StoreError as StoreError
+    from .plan import Theft as Theft
     from .postgres import PostgresServer as PostgresServer
     from .postgres import postgres_for_tests as postgres_for_tests
     from .postgres_binaries import find_binaries as find_binaries
+    from .simulate import Signal as Signal
+    from .simulate import simulate as simulate
+    from .simulation import Simulation as Simulation
     from .strategies import faults as faults
     from .strategies import payloads as payloads
     from .strategies import schedules as schedules
     from .strategies import workflows as workflows
     from .virtual_time import InlineExecutor as InlineExecutor
     from .virtual_time import VirtualTime as VirtualTime
+    from .witness import Violation as Violation
+    from .world import SimulationLimitError as SimulationLimitError
 
 __all__ = [
+    "ClockJump",
+    "Counterexample",
+    "CounterexampleError",
+    "Crash",
+    "Faults",
     "InlineExecutor",
     "MemoryStore",
+    "Operate",
+    "Pause",
     "PostgresServer",
+    "Raising",
+    "Report",
+    "Signal",
+    "SignalAt",
+    "Simulation",
+    "SimulationLimitError",
+    "Slow",
+    "Stop",
     "StoreAgreement",
     "StoreContract",
+    "StoreError",
+    "Theft",
+    "Violation",
     "VirtualTime",
+    "explore",
     "faults",
     "find_binaries",
     "payloads",
     "postgres_for_tests",
     "schedules",
+    "simulate",
+    "violations",
     "workflows",
 ]
 
 _HOMES = {
+    "ClockJump": "plan",
+    "Counterexample": "counterexample",
+    "CounterexampleError": "counterexample",
+    "Crash": "plan",
+    "Faults": "plan",
     "InlineExecutor": "virtual_time",
     "MemoryStore": "memory",
+    "Operate": "plan",
+    "Pause": "plan",
     "PostgresServer": "postgres",
+    "Raising": "plan",
+    "Report": "explore",
+    "Signal": "simulate",
+    "SignalAt": "plan",
+    "Simulation": "simulation",
+    "SimulationLimitError": "world",
+    "Slow": "plan",
+    "Stop": "plan",
     "StoreAgreement": "agreement",
     "StoreContract": "contract",
+    "StoreError": "plan",
+    "Theft": "plan",
+    "Violation": "witness",
     "VirtualTime": "virtual_time",
+    "explore": "explore",
     "faults": "strategies",
     "find_binaries": "postgres_binaries",
     "payloads": "strategies",
     "postgres_for_tests": "postgres",
     "schedules": "strategies",
+    "simulate": "simulate",
+    "violations": "checks",
     "workflows": "strategies",
 }
 

@@ -115,6 +115,7 @@ class ProcessLoop(VirtualLoop):
         self.outside = contextvars.copy_context()
         """The context of what belongs to no process."""
         self.turns = 0
+        self._tasks: list[asyncio.Task[Any]] = []
         self._inside: Any = self  # asyncio's own queues
 
     def call_soon(
@@ -154,14 +155,28 @@ class ProcessLoop(VirtualLoop):
             if timer.process is process:
                 timer.cancel()
 
+    def create_task(
+        self,
+        coro: Any,
+        *,
+        name: object = None,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Task[Any]:
+        """As usual; asyncio holds its tasks weakly, and those of the dead would be collected."""
+        task = super().create_task(coro, name=None if name is None else str(name), context=context)
+        self._tasks.append(task)
+        return task
+
     def bury(self) -> None:
-        """Close the coroutines of all tasks that are left, so that nobody hears of them again."""
+        """Close the coroutines of all tasks that are left, so that nobody hears of them again.
+        Their ``finally`` blocks run then, so nobody must look at the dead any more."""
+        tasks, self._tasks = self._tasks, []
         with warnings.catch_warnings():
             # What a ``finally`` would have awaited, it does not.
             warnings.simplefilter("ignore", RuntimeWarning)
-            for task in asyncio.all_tasks(self):
-                left: Any = task
-                left._log_destroy_pending = False
-                with suppress(BaseException):
-                    left.get_coro().close()
-        self.close()
+            for task in tasks:
+                if not task.done():
+                    left: Any = task
+                    left._log_destroy_pending = False
+                    with suppress(BaseException):
+                        left.get_coro().close()

@@ -17,12 +17,12 @@ from ..engine.engine import Engine
 from ..errors import DurableError, RunFinishedError
 from ..kernel.limits import Limits
 from ..workflow.registry import Definition, Registry
-from .plan import Faults
+from .plan import Faults, SignalAt
 from .simulation import RUN_ID, Simulation, units_of
-from .world import World
+from .world import SimulationLimitError, World
 
 QUIET = Faults()
-_NOT_GIVEN: Any = object()
+NOT_GIVEN: Any = object()
 
 
 @attrs.frozen(slots=True)
@@ -42,7 +42,7 @@ def simulate(
     *,
     deps: Callable[[], Any] | None = None,
     signals: Mapping[str, Any] | Sequence[Signal] = (),
-    resume: Any = _NOT_GIVEN,
+    resume: Any = NOT_GIVEN,
     workers: int | None = None,
     children: Sequence[Definition] = (),
     conn: Callable[[], Any] | None = None,
@@ -72,36 +72,48 @@ def simulate(
             f"lambda: {type(deps).__name__}(...)"
         )
     sent = _signals(signals)
+    early = [(key, signal) for key, signal in sent if signal.early and not _are_late(plan)]
     workflows = (workflow, *children)
     registry = Registry(workflows)
     _check_plan(plan, units_of(registry))
-    _check_signals(registry, workflow, sent)
+    _check_signals(registry, workflow, [signal for _, signal in sent])
     world = World(
         workflows,
         plan,
         deps=None if deps is None else deps(),
-        begin=lambda engine: _begin(engine, workflow, input, sent),
+        begin=lambda engine: _begin(engine, workflow, input, early),
         send=lambda engine, reverse: _send(engine, sent[::-1] if reverse else sent),
         operate=_operate,
-        resume=None if resume is _NOT_GIVEN else lambda engine: _resume(engine, resume),
+        resume=None if resume is NOT_GIVEN else lambda engine: _resume(engine, resume),
         conn=conn,
         limits=limits,
         start_ms=start_ms,
     )
-    world.run()
+    try:
+        world.run()
+    except SimulationLimitError as limit:
+        limit.simulation = Simulation(world, registry)
+        raise
     return Simulation(world, registry)
 
 
-def _signals(given: Mapping[str, Any] | Sequence[Signal]) -> list[Signal]:
-    if isinstance(given, Mapping):
-        return [Signal(name, payload) for name, payload in given.items()]
-    for signal in given:
+Sent = Sequence[tuple[str, Signal]]
+"""Signals, each with the key by which one that is sent again is known."""
+
+
+def _signals(given: Mapping[str, Any] | Sequence[Signal]) -> Sent:
+    signals: Sequence[Any] = (
+        [Signal(name, payload) for name, payload in given.items()]
+        if isinstance(given, Mapping)
+        else given
+    )
+    for signal in signals:
         if not isinstance(signal, Signal):
             raise DurableError(
                 "signals must be a mapping of names to payloads, or a list of Signal(name, "
                 f"payload), not of {type(signal).__name__}"
             )
-    return list(given)
+    return [(f"{signal.name}-{number}", signal) for number, signal in enumerate(signals)]
 
 
 def _check_plan(plan: Faults, known: Collection[str]) -> None:
@@ -132,17 +144,19 @@ def _check_signals(registry: Registry, workflow: Definition, sent: Sequence[Sign
             )
 
 
-async def _begin(engine: Engine, workflow: Any, input: Any, sent: Sequence[Signal]) -> None:
+def _are_late(plan: Faults) -> bool:
+    return any(isinstance(fault, SignalAt) and fault.late for fault in plan.faults)
+
+
+async def _begin(engine: Engine, workflow: Any, input: Any, early: Sent) -> None:
     await engine.start(workflow, input, id=RUN_ID)
-    await _send(engine, [signal for signal in sent if signal.early])
+    await _send(engine, early)
 
 
-async def _send(engine: Engine, sent: Sequence[Signal]) -> None:
-    for number, signal in enumerate(sent):
+async def _send(engine: Engine, sent: Sent) -> None:
+    for key, signal in sent:
         with suppress(RunFinishedError):
-            await engine.signal(
-                RUN_ID, signal.name, signal.payload, dedupe_id=f"{signal.name}-{number}"
-            )
+            await engine.signal(RUN_ID, signal.name, signal.payload, dedupe_id=key)
 
 
 async def _operate(engine: Engine, what: str) -> None:

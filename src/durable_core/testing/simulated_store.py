@@ -18,12 +18,10 @@ from ..store import (
     RenewResult,
     Store,
 )
-from . import plan as f
 from .memory import MemoryStore
+from .plan import VERBS
 from .processes import Process
 from .witness import Moment, Witness
-
-VERBS = frozenset(f.VERBS)
 
 
 class Surroundings(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from collections import Counter
 from functools import cached_property
 from typing import Any
@@ -11,7 +12,7 @@ from ..codec.records import entry_from_record, failure_from_text
 from ..engine.info import JournalEntry, Reader, RunInfo, Wait
 from ..errors import DurableError
 from ..kernel.failure import Failure
-from ..kernel.journal import Entry, RunCompleted
+from ..kernel.journal import AttemptFailed, CompensationAttemptFailed, Entry, RunCompleted
 from ..kernel.run import RunStatus
 from ..store import RunRecord
 from ..workflow.registry import Registry
@@ -29,8 +30,10 @@ class Simulation:
         self.world = world
         self.plan: Faults = world.plan
         self.deps: Any = world.deps
+        self._entries: dict[str, list[Entry]] = {}
         self._registry = registry
         self._reader = Reader(world.codec, registry)
+        weakref.finalize(self, world.loop.bury).atexit = False
 
     def __repr__(self) -> str:
         return f"<Simulation {self.status} under {self.plan!r}>"
@@ -74,7 +77,7 @@ class Simulation:
     @property
     def runs(self) -> tuple[str, ...]:
         """Ids of all runs: the run, and its children and theirs."""
-        return tuple(self.world.memory._shared.state.runs)
+        return tuple(self.world.stored)
 
     # --- what was done -------------------------------------------------------------------------
 
@@ -100,9 +103,9 @@ class Simulation:
         """How often each kind of fault happened."""
         return self.world.fired
 
-    def timeline(self) -> str:
-        """What happened, line by line."""
-        return drawn(self.world.chronicle)
+    def timeline(self, event: int | None = None) -> str:
+        """What happened, line by line; this event of the chronicle is pointed at."""
+        return drawn(self.world.chronicle, event)
 
     @property
     def trace(self) -> str:
@@ -114,30 +117,52 @@ class Simulation:
 
     def entries(self, run_id: str) -> list[Entry]:
         """The kernel's journal of one of the runs."""
-        run = self.world.memory._shared.state.runs[run_id]
-        return [entry_from_record(record) for _, record in run.entries]
+        if run_id not in self._entries:
+            run = self.world.stored[run_id]
+            self._entries[run_id] = [entry_from_record(record) for _, record in run.entries]
+        return self._entries[run_id]
 
     def outcome(self) -> tuple[Any, ...]:
         """What must not depend on the schedule: status, result, and what was done to which unit,
-        of every run; without order, times and numbers of attempts."""
+        of every run; without order, times and attempts that were followed by another. A child
+        run is called by its place: its id depends on when its parent was started."""
+        places = self.places
         return tuple(
-            (run_id, self._record(run_id).status, self._facts(run_id))
-            for run_id in sorted(self.runs)
+            (place, self._record(run_id).status, self._facts(run_id, places))
+            for place, run_id in sorted((place, run_id) for run_id, place in places.items())
         )
 
-    def _facts(self, run_id: str) -> frozenset[tuple[Any, ...]]:
+    @cached_property
+    def places(self) -> dict[str, str]:
+        """By the id of each run its place: the run's id, then the units that began a child."""
+        places: dict[str, str] = {}
+        for run_id, run in self.world.stored.items():  # a child comes after its parent
+            place = run_id
+            if run.new.parent_id is not None:
+                place = f"{places.get(run.new.parent_id, '?')}/{run.new.parent_unit}"
+            while place in places.values():
+                place += "+"  # begun again, in another generation
+            places[run_id] = place
+        return places
+
+    def _facts(self, run_id: str, places: dict[str, str]) -> frozenset[tuple[Any, ...]]:
         facts: Counter[tuple[Any, ...]] = Counter()
         for entry in self.entries(run_id):
+            if isinstance(entry, AttemptFailed | CompensationAttemptFailed):
+                continue
             payload = getattr(entry, "payload", None)
             if isinstance(entry, RunCompleted):
                 payload = (payload, str(entry.shape))
             failure = getattr(entry, "failure", None)
             said = None if failure is None else f"{failure.type}: {failure.message}"
+            if said is not None and len(places) > 1:
+                for child_id, place in places.items():
+                    said = said.replace(child_id, place) if child_id != RUN_ID else said
             facts[(entry.kind, str(entry.unit), payload, said)] += 1
         return frozenset(facts.items())
 
     def _record(self, run_id: str) -> RunRecord:
-        return self.world.memory._shared.state.runs[run_id].record()
+        return self.world.stored[run_id].record()
 
     def _check_unit(self, unit: str) -> None:
         step = unit.removeprefix("undo ").split("/")[0]

@@ -6,14 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 MARKS = {"dies": "x", "freezes": "~", "store error": "!", "lease is stolen": "!", "raises": "!"}
+TROUBLE = (*MARKS, "told to stop", "clock jumps", "signals are sent", "operator")
+"""How the events begin that are the plan's doing."""
 
 
-def drawn(chronicle: Sequence[Any]) -> str:
-    """Lines of time, process, event and place; what went wrong has a mark in the margin."""
+def drawn(chronicle: Sequence[Any], pointed_at: int | None = None) -> str:
+    """Lines of time, process, event and place; what went wrong has a mark in the margin, and an
+    arrow points at one event."""
     width = max((len(event.process) for event in chronicle), default=0)
     lines = []
-    for event in chronicle:
+    for number, event in enumerate(chronicle):
         mark = next((sign for word, sign in MARKS.items() if event.what.startswith(word)), " ")
+        if number == pointed_at:
+            mark = ">"
         detail = f"  ({event.detail})" if event.detail else ""
         lines.append(
             f"{mark} {event.at_s:>10.3f} s  {event.process:<{width}}  {event.what} "

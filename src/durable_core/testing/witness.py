@@ -17,8 +17,11 @@ import attrs
 from ..store import ClaimBatch, Commit, CommitVerdict, InboxRecord, Lease, RenewResult
 from .memory_state import StoredRun
 
-Standing = tuple[tuple[str, int, bool], ...]
-"""How all runs stand: of each its status, the number of its entries, and whether it is held."""
+Standing = tuple[tuple[str, int, bool, bool], ...]
+"""How all runs stand: of each its status, how many entries last, whether the newest is none of
+them, and whether the run is held. A failed attempt that is followed by another does not last."""
+
+PASSING = frozenset({"attempt_failed", "compensation_attempt_failed"})
 
 UNIT_ENDS = frozenset({"unit_completed", "unit_failed", "unit_cancelled"})
 UNDO_ENDS = frozenset({"unit_compensated", "compensation_failed"})
@@ -140,6 +143,7 @@ class Witness:
         self._clock = clock
         self._seconds = seconds
         self._event = event
+        self._passing: Counter[str] = Counter()
         self._newest: dict[str, dict[str, str]] = {}  # by run and unit, the kind of its last entry
 
     # --- places --------------------------------------------------------------------------------
@@ -147,8 +151,19 @@ class Witness:
     def standing(self) -> Standing:
         """How things stand."""
         return tuple(
-            [(run.status, len(run.entries), run.owner is not None) for run in self._rows().values()]
+            [
+                (
+                    run.status,
+                    self._lasting(run),
+                    bool(run.entries) and run.entries[-1][1].kind in PASSING,
+                    run.owner is not None,
+                )
+                for run in self._rows().values()
+            ]
         )
+
+    def _lasting(self, run: StoredRun) -> int:
+        return len(run.entries) - self._passing[run.new.run_id]
 
     def store_called(self, verb: str, entries: tuple[str, ...] = ()) -> Moment:
         """A call of the store is about to be made; it commits entries of these kinds."""
@@ -247,6 +262,7 @@ class Witness:
         for entry in commit.entries:
             if entry.kind in NEW_GENERATION:
                 newest.clear()
+            self._passing[commit.run_id] += entry.kind in PASSING
             newest[entry.unit] = entry.kind
 
     # --- leases ----------------------------------------------------------------------------------

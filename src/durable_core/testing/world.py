@@ -33,10 +33,22 @@ from ..kernel.outcome import Attempt
 from ..kernel.policy import Retry
 from ..store import Commit, CommitVerdict
 from ..workflow.registry import Definition
-from . import plan as f
 from .memory import MemoryStore
 from .memory_state import StoredRun
-from .plan import Faults
+from .plan import (
+    ClockJump,
+    Crash,
+    Fault,
+    Faults,
+    Operate,
+    Pause,
+    Raising,
+    SignalAt,
+    Slow,
+    Stop,
+    StoreError,
+    Theft,
+)
 from .processes import Process, ProcessLoop, current_process
 from .simulated_store import SimulatedStore
 from .virtual_time import DeadlockError, InlineExecutor, VirtualTime
@@ -58,7 +70,12 @@ class Injected(Exception):
 
 
 class SimulationLimitError(DurableError):
-    """A simulation went on beyond its limits: the workflow probably never ends."""
+    """A simulation went on beyond its limits: the workflow probably never ends.
+
+    ``simulation`` is how far it came.
+    """
+
+    simulation: Any = None
 
 
 @attrs.frozen(slots=True)
@@ -108,6 +125,8 @@ class World:
         self._operate = operate
         self._resume = resume
         self.conn = conn
+        self.suspensions = 0
+        """How often the run was dropped because the plan says ``always_suspend``."""
         self.trouble_s = 0.0
         """When the last mishap was over."""
         self._limits = limits or Limits(worker_deaths=1_000)
@@ -133,10 +152,19 @@ class World:
         """All calls of handlers, in the order they began."""
         return self.witness.calls
 
+    @property
+    def missed(self) -> tuple[Fault, ...]:
+        """Faults of the plan that did not happen: their place was never come to."""
+        return tuple(self._pending.values())
+
     # --- letting it happen ---------------------------------------------------------------------
 
     def run(self) -> None:
-        """From the start to the end. Raises ``SimulationLimitError``, and what ``begin`` does."""
+        """From the start to the end. Raises ``SimulationLimitError``, and what ``begin`` does.
+
+        What was under way at the end, and in processes that died, is left as it stands, until
+        ``loop.bury``: the ``finally`` of a dead handler must not be seen to run.
+        """
         try:
             asyncio.set_event_loop(self.loop)
             self.loop.run_until_complete(self._open())
@@ -145,8 +173,11 @@ class World:
             self._until_quiet()
             while self._resume is not None and self._resume_once():
                 self._until_quiet()
-        finally:
+        except BaseException:
             self.loop.bury()
+            raise
+        finally:
+            self.loop.close()
             asyncio.set_event_loop(None)
         if self._broken is not None:
             raise self._broken
@@ -214,7 +245,7 @@ class World:
 
     async def _work(self, process: Process) -> None:
         engine = self._engine(SimulatedStore(self.memory.twin(), self, process))
-        grace = [fault.grace for fault in self.plan.faults if isinstance(fault, f.Stop)]
+        grace = [fault.grace for fault in self.plan.faults if isinstance(fault, Stop)]
         worker = engine.worker(
             concurrency=100, lease=LEASE, name=process.name, grace=min(grace, default=0)
         )
@@ -263,45 +294,47 @@ class World:
         """Make the call, with what the plan has for it."""
         self._check_limits()
         verb, nth, total = str(moment.verb), moment.nth, moment.total
-        await self._strike(f.Crash, "before", process, verb=verb, nth=nth)
-        await self._strike(f.Pause, "before", process, verb=verb, nth=nth)
-        error = self._take(f.StoreError, verb=verb, nth=nth)
+        await self._strike(Crash, "before", process, verb=verb, nth=nth)
+        await self._strike(Pause, "before", process, verb=verb, nth=nth)
+        error = self._take(StoreError, verb=verb, nth=nth)
         if error is not None and error.kind != "landed":
             self.note(f"store error: {error.kind}", verb)
             raise StoreUnavailableError("simulated", outcome_unknown=error.kind == "lost")
         answer = await call()
         await self._after_call(verb, nth, total, process)
-        await self._strike(f.Crash, "after", process, verb=verb, nth=nth)
-        await self._strike(f.Pause, "after", process, verb=verb, nth=nth)
+        await self._strike(Crash, "after", process, verb=verb, nth=nth)
+        await self._strike(Pause, "after", process, verb=verb, nth=nth)
         if error is not None:
             self.note(f"store error: {error.kind}", verb)
             raise StoreUnavailableError("simulated", outcome_unknown=True)
         return answer
 
     async def _after_call(self, verb: str, nth: int, total: int, process: Process) -> None:
-        jump = self._take(f.ClockJump, nth=total)
+        jump = self._take(ClockJump, nth=total)
         if jump is not None:
             self._offset_ms += round(jump.seconds * 1_000)
             self.note("clock jumps", "store", f"{jump.seconds:+g} s")
-        stop = self._take(f.Stop, nth=total)
+        stop = self._take(Stop, nth=total)
         if stop is not None:
             self.note("told to stop", process.name)
             self._stops[process].set()
             self._later(self._spawn)
         if verb != "commit":
             return
-        if self._take(f.Theft, nth=nth) is not None:
+        if self._take(Theft, nth=nth) is not None:
             self._end_leases()
-        again = self._take(f.SignalAt, nth=nth)
+        again = self._take(SignalAt, nth=nth)
         if again is not None:
             for _ in range(again.copies):
                 self.note("signals are sent", "client")
                 self._client(lambda engine: self._send(engine, again.reverse))
-        operation = self._take(f.Operate, nth=nth)
+        operation = self._take(Operate, nth=nth)
         if operation is not None:
             self.note("operator", operation.what)
             self._client(lambda engine: self._operate(engine, operation.what))
         if self.plan.always_suspend and not self._stops[process].is_set():
+            self.suspensions += 1
+            self.trouble_s = self.time.seconds
             self._stops[process].set()
             self._later(self._spawn, 0.0)
 
@@ -331,21 +364,21 @@ class World:
         seen = self._seen(run_id, attempt, call, process)
         label, nth = seen.label, self.witness.handler_called(seen).nth
         self.note("begins", label, f"attempt {attempt.number}")
-        await self._strike(f.Crash, "before", process, unit=label, nth=nth)
-        await self._strike(f.Pause, "before", process, unit=label, nth=nth)
-        slow = self._take(f.Slow, unit=label, nth=nth)
+        await self._strike(Crash, "before", process, unit=label, nth=nth)
+        await self._strike(Pause, "before", process, unit=label, nth=nth)
+        slow = self._take(Slow, unit=label, nth=nth)
         if slow is not None:
             await asyncio.sleep(slow.seconds)
             self.trouble_s = self.time.seconds
         raising = self._raising(label, nth)
         if raising is not None and raising.when == "before":
-            raise Injected(f"call {nth} of {label}")
+            raise Injected(f"{label} raises, as the plan says")
         value = await call()
         self.note("is done", label)
-        await self._strike(f.Crash, "after", process, unit=label, nth=nth)
-        await self._strike(f.Pause, "after", process, unit=label, nth=nth)
+        await self._strike(Crash, "after", process, unit=label, nth=nth)
+        await self._strike(Pause, "after", process, unit=label, nth=nth)
         if raising is not None:
-            raise Injected(f"call {nth} of {label}")
+            raise Injected(f"{label} raises, as the plan says")
         return value
 
     def _seen(self, run_id: str, attempt: Attempt, call: Any, process: Process) -> Call:
@@ -370,9 +403,9 @@ class World:
             event=len(self.chronicle),
         )
 
-    def _raising(self, label: str, nth: int) -> f.Raising | None:
+    def _raising(self, label: str, nth: int) -> Raising | None:
         for fault in self.plan.faults:
-            if isinstance(fault, f.Raising) and fault.unit == label and nth <= fault.times:
+            if isinstance(fault, Raising) and fault.unit == label and nth <= fault.times:
                 self._note_fired("Raising")
                 self._pending.pop(id(fault), None)
                 self.note("raises", label)
@@ -408,7 +441,7 @@ class World:
         if fault is None:
             return
         where = place.get("unit") or place["verb"]
-        if kind is f.Crash:
+        if kind is Crash:
             self.note(f"dies {when}", where)
             self._later(self._spawn)
             await process.die()

@@ -1,0 +1,290 @@
+"""Explore: a workflow under every single fault, and under every pair of crashes.
+
+The quiet simulation shows every place where something can go wrong (``points``). Each fault is
+tried, and what comes of it is checked (``checks``); a place that is only come to because of a
+fault, such as the claim after a crash or a compensation, is tried in its turn, until there is no
+new one. Of two crashes the second is looked for in what really happens after the first. Nothing
+is kept of a simulation that is as it should be.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_left
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import attrs
+
+from ..errors import DurableError
+from ..kernel.limits import Limits
+from ..workflow.registry import Definition
+from .checks import Compare, outcome_differs, unsteady_units, violations
+from .counterexample import Counterexample, CounterexampleError, checked
+from .plan import Fault, Faults
+from .points import (
+    Mark,
+    Point,
+    failed_for_good,
+    points_of,
+    raised_once,
+    signals_again,
+)
+from .simulate import NOT_GIVEN, Signal, simulate
+from .simulation import Simulation
+from .virtual_time import START_MS
+from .witness import Violation
+from .world import SimulationLimitError
+
+FAILURES_MAX = 8
+"""After so many failing schedules the smallest is shown; the search goes no further."""
+OTHER_DATE_MS = START_MS + 1_234 * 86_400_000 + 45_678_901
+"""When the second quiet simulation begins: another year, another day of the week, another hour."""
+
+
+@attrs.define
+class Report:
+    """What was tried, and the smallest schedule that failed, if any did.
+
+    ``points`` are places where something can go wrong, ``schedules`` simulations, ``states``
+    distinct ends (statuses, entries by kind, faults by kind), ``fired`` how often each kind of
+    fault happened.
+    """
+
+    workflow: str
+    points: int = 0
+    schedules: int = 0
+    states: int = 0
+    fired: Counter[str] = attrs.field(factory=Counter)
+    counterexample: Counterexample | None = None
+
+    def check(self) -> None:
+        """Raises ``CounterexampleError``, with the counterexample's story, if there is one."""
+        if self.counterexample is not None:
+            raise CounterexampleError(self.counterexample) from self.counterexample.error
+
+    def __str__(self) -> str:
+        verdict = "all as it should be"
+        if self.counterexample is not None:
+            verdict = f"fails under {self.counterexample.plan!r}"
+        lines = [f"{self.workflow}: {verdict}"]
+        facts = {"points": self.points, "schedules": self.schedules, "states": self.states}
+        kinds = {kind: count for kind, count in sorted(self.fired.items())}
+        for name, count in (facts | kinds).items():
+            lines.append(f"  {name:<12}{count:>8,}")
+        return "\n".join(lines)
+
+
+def explore(
+    workflow: Definition,
+    input: Any = None,
+    *,
+    deps: Callable[[], Any] | None = None,
+    signals: Mapping[str, Any] | Sequence[Signal] = (),
+    resume: Any = NOT_GIVEN,
+    crashes: int = 1,
+    check: Callable[[Simulation], Any] | None = None,
+    workers: int = 2,
+    children: Sequence[Definition] = (),
+    conn: Callable[[], Any] | None = None,
+    limits: Limits | None = None,
+    sample: int | None = None,
+    seed: int = 0,
+) -> Report:
+    """Simulate the workflow under every single fault; with ``crashes=2`` under every pair of
+    crashes and pauses too, or ``sample`` of them, drawn by ``seed``.
+
+    Checked are the engine's invariants, that the result does not depend on the schedule, and
+    ``check(sim)``, which holds your own assertions: it is called for every schedule, also for
+    those where a unit fails for good (of a workflow that has compensators), so look at
+    ``sim.status``. Everything else is as for ``simulate``.
+    """
+    if crashes not in (1, 2) or isinstance(crashes, bool):
+        raise DurableError(f"crashes must be 1 or 2, not {crashes!r}")
+    if sample is not None and (isinstance(sample, bool) or not isinstance(sample, int)):
+        raise DurableError(f"sample must be a number of schedules, not {sample!r}")
+    play = partial(
+        simulate,
+        workflow,
+        input,
+        deps=deps,
+        signals=signals,
+        resume=resume,
+        children=children,
+        conn=conn,
+        limits=limits,
+    )
+    search = _Search(workflow.name, play, check, workers)
+    if search.begin():
+        search.singles(signals)
+        if crashes == 2 and search.report.counterexample is None:
+            search.pairs(sample, random.Random(seed))
+    return search.finish()
+
+
+class _Search:
+    def __init__(
+        self,
+        name: str,
+        play: Callable[..., Simulation],
+        check: Callable[[Simulation], Any] | None,
+        workers: int,
+    ) -> None:
+        self.report = Report(name)
+        self._play = play
+        self._check = check
+        self._workers = workers
+        self._seen: set[Mark] = set()
+        self._states: set[int] = set()
+        self._failures = 0
+        # What killed a worker, on which base, and how many kills can follow.
+        self._killed: list[tuple[Simulation, Point, int]] = []
+        self._unsteady: frozenset[tuple[str, str]] = frozenset()
+
+    # --- the search ----------------------------------------------------------------------------
+
+    def begin(self) -> bool:
+        """The quiet simulations; False if they are wrong already."""
+        self._quiet = self._play(Faults(workers=self._workers))
+        other = self._play(Faults(workers=self._workers), start_ms=OTHER_DATE_MS)
+        self._unsteady = unsteady_units(self._quiet, other)
+        self._judge(self._quiet, None, "free")
+        found = list(outcome_differs(other, self._quiet, "alike"))
+        if found:
+            found = [attrs.evolve(one, sentence=f"{one.sentence}: {DATE}") for one in found]
+            self._keep(Counterexample(other.plan, other, tuple(found)))
+        return self.report.counterexample is None
+
+    def singles(self, signals: Any) -> None:
+        """Every point once, and what comes to light under it."""
+        quiet = self._quiet
+        self._spread(quiet, [*points_of(quiet), *raised_once(quiet)])
+        given = [signal if isinstance(signal, Signal) else Signal(signal) for signal in signals]
+        if given:
+            early = all(signal.early for signal in given)
+            distinct = 1 < len(given) == len({signal.name for signal in given})
+            self._spread(quiet, signals_again(quiet, early=early, distinct=distinct))
+        self._try(Faults(workers=self._workers, always_suspend=True), quiet, "same")
+        if any(call.has_undo for call in quiet.world.calls):
+            for point in failed_for_good(quiet):
+                failed = self._try(self._plan(point.fault), quiet, "free")
+                if failed is not None:
+                    self._spread(failed, points_of(failed, after=point.event))
+
+    def _spread(self, base: Simulation, points: Iterable[Point]) -> None:
+        """Try these points, all on the plan of ``base``; then what is new under them."""
+        begun = base.plan.faults
+        todo = deque((begun, point) for point in points)
+        while todo and self._failures < FAILURES_MAX:
+            faults, point = todo.popleft()
+            if point.mark in self._seen:
+                continue
+            self._seen.add(point.mark)
+            sim = self._try(self._plan(*faults, point.fault), base, point.compare)
+            if sim is None or point.compare != "same":
+                continue
+            later = list(points_of(sim, after=point.event))
+            if point.kills and faults is begun:
+                self._killed.append((base, point, sum(one.kills for one in later)))
+            todo += [((*faults, point.fault), one) for one in later if one.mark not in self._seen]
+
+    def pairs(self, sample: int | None, chance: random.Random) -> None:
+        """A crash, and another at any later place: all of them, or so many."""
+        total = sum(count for _, _, count in self._killed)
+        wanted: Sequence[int] = range(total)
+        if sample is not None and sample < total:
+            wanted = sorted(chance.sample(wanted, sample))
+        begin = 0
+        for base, point, count in self._killed:
+            here = wanted[bisect_left(wanted, begin) : bisect_left(wanted, begin + count)]
+            if here:
+                self._pairs_with(base, point, [index - begin for index in here])
+            begin += count
+
+    def _pairs_with(self, base: Simulation, point: Point, chosen: Sequence[int]) -> None:
+        faults = (*base.plan.faults, point.fault)
+        after = self._play(self._plan(*faults))  # it was as it should be
+        second = [one for one in points_of(after, after=point.event) if one.kills]
+        for index in chosen:
+            if self._failures < FAILURES_MAX:
+                self._try(self._plan(*faults, second[index].fault), base, "same")
+
+    def finish(self) -> Report:
+        """The report, with the counterexample as small as it can be made."""
+        report, found = self.report, self.report.counterexample
+        report.points, report.states = len(self._seen), len(self._states)
+        if found is not None and found.sim.plan == found.plan:
+            self._shrink(found)
+        return report
+
+    def _shrink(self, found: Counterexample) -> None:
+        """Leave out each fault in its turn, and see whether it still fails."""
+        if len(found.plan) < 2:
+            return
+        for left_out in range(len(found.plan)):
+            faults = found.plan.faults
+            plan = self._plan(*faults[:left_out], *faults[left_out + 1 :])
+            self._try(plan, self._quiet, "free" if plan.races else "same")
+            if self.report.counterexample is not found:
+                return
+
+    # --- one schedule ----------------------------------------------------------------------------
+
+    def _plan(self, *faults: Fault) -> Faults:
+        return Faults(*faults, workers=self._workers)
+
+    def _try(self, plan: Faults, base: Simulation, compare: Compare) -> Simulation | None:
+        """Simulate and check; None if it failed, or if the plan did not happen."""
+        limit: SimulationLimitError | None = None
+        try:
+            sim = self._play(plan)
+        except SimulationLimitError as error:
+            limit, sim = error, error.simulation
+        except Exception as error:
+            error.add_note(f"while this plan was simulated: {plan!r}")
+            raise
+        if limit is None and sim.world.missed:
+            self.report.schedules += 1
+            return None
+        return sim if self._judge(sim, base, compare, limit) else None
+
+    def _judge(
+        self,
+        sim: Simulation,
+        base: Simulation | None,
+        compare: Compare,
+        limit: SimulationLimitError | None = None,
+    ) -> bool:
+        """Count it, and keep it if something is wrong."""
+        self.report.schedules += 1
+        self.report.fired.update(sim.fired)
+        self._states.add(_signature(sim))
+        found = [] if limit is None else [Violation("I-LIVE", str(limit))]
+        found += violations(sim, base, compare=compare, unsteady=self._unsteady)
+        complaint = None if self._check is None or limit is not None else checked(self._check, sim)
+        if complaint is not None:
+            found.insert(0, complaint[0])
+        if found:
+            error = None if complaint is None else complaint[1]
+            self._keep(Counterexample(sim.plan, sim, tuple(found), error))
+        return not found
+
+    def _keep(self, found: Counterexample) -> None:
+        self._failures += 1
+        best = self.report.counterexample
+        if best is None or found.size < best.size:
+            self.report.counterexample = found
+
+
+DATE = "begun at another date, the workflow does something else"
+
+
+def _signature(sim: Simulation) -> int:
+    """Of what there is to tell ends apart."""
+    runs = tuple(
+        (run.status, frozenset(Counter(entry.kind for _, entry in run.entries).items()))
+        for run in sim.world.stored.values()
+    )
+    return hash((runs, frozenset(sim.fired)))

@@ -1,0 +1,136 @@
+"""Points: where in a simulation something could have gone wrong, as faults that make it so.
+
+A point is a fault and a ``mark``: what would go wrong, where, and how all runs stood there. Two
+points with one mark are the same as far as anybody can tell, however they were come to; so a
+search that tries every mark once ends, though a crash makes new calls of the store, and those
+can fail in their turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+
+from .checks import Compare
+from .plan import (
+    STORE_ERRORS,
+    WHENS,
+    Crash,
+    Fault,
+    Pause,
+    Raising,
+    SignalAt,
+    Slow,
+    Stop,
+    StoreError,
+    Theft,
+)
+from .simulation import Simulation
+from .witness import Moment
+
+Mark = tuple[Any, ...]
+
+ALWAYS = 99
+"""So often a unit raises that is to fail for good."""
+SLOW_S = 75.0
+"""Two and a half leases: they have to be renewed meanwhile."""
+
+
+@attrs.frozen(slots=True)
+class Point:
+    """A fault, its mark, the line of the chronicle where it strikes, and what must be as it is
+    without it."""
+
+    fault: Fault
+    mark: Mark
+    event: int
+    compare: Compare = "same"
+
+    @property
+    def kills(self) -> bool:
+        """Whether it is a crash, or a pause past the lease."""
+        return isinstance(self.fault, Crash | Pause)
+
+
+def points_of(sim: Simulation, *, after: int = -1) -> Iterator[Point]:
+    """Every point of a simulation behind this line of its chronicle, in order."""
+    for moment in sim.world.witness.moments:
+        if moment.event > after:
+            yield from _of_call(moment) if moment.verb is not None else _of_handler(moment)
+
+
+def _of_call(moment: Moment) -> Iterator[Point]:
+    verb, nth = str(moment.verb), moment.nth
+
+    def point(make: Callable[..., Fault], *how: str, **place: Any) -> Point:
+        mark = (make.__name__, verb, how, moment.standing, moment.entries)
+        return Point(make(**place), mark, moment.event)
+
+    for when in WHENS:
+        yield point(Crash, when, verb=verb, nth=nth, when=when)
+        if verb == "commit":
+            yield point(Pause, when, verb=verb, nth=nth, when=when)
+    for kind in STORE_ERRORS:
+        yield point(StoreError, kind, verb=verb, nth=nth, kind=kind)
+    if verb == "commit":
+        yield point(Theft, nth=nth)
+    yield point(Stop, nth=moment.total)
+
+
+def _of_handler(moment: Moment) -> Iterator[Point]:
+    unit, nth, call = str(moment.unit), moment.nth, moment.call
+    assert call is not None, "the witness keeps the call with the moment"
+    for kind in (Crash, Pause):
+        for when in WHENS:
+            mark = (kind.__name__, unit, when, moment.standing)
+            yield Point(kind(unit=unit, nth=nth, when=when), mark, moment.event)
+    if call.timeout_ms is None and nth == 1:
+        slow = Slow(unit=unit, seconds=SLOW_S)
+        yield Point(slow, ("Slow", unit), moment.event)
+
+
+def raised_once(sim: Simulation) -> Iterator[Point]:
+    """Each unit that may be tried again raises once. What it comes to may show the number of the
+    attempt, but the same has to happen to the same units. A unit that fails or suspends by
+    itself is left alone: it may have no attempt to spare."""
+    calls: dict[str, list[Moment]] = {}
+    for moment in sim.world.witness.moments:
+        if moment.unit is not None:
+            calls.setdefault(moment.unit, []).append(moment)
+    for unit, (first, *more) in calls.items():
+        call = first.call
+        if call is not None and not more and call.retryable and call.attempts_max > 1:
+            for when in WHENS:
+                fault = Raising(unit=unit, when=when)
+                yield Point(fault, ("Raising", unit, when), first.event, "alike")
+
+
+def failed_for_good(sim: Simulation) -> Iterator[Point]:
+    """Each unit fails in all its attempts. That changes the result by right; what can be undone
+    is undone then, and nothing that goes wrong meanwhile may change that."""
+    for moment in sim.world.witness.moments:
+        call = moment.call
+        if call is not None and moment.nth == 1 and call.attempts_max < ALWAYS:
+            fault = Raising(unit=call.label, times=ALWAYS)
+            yield Point(fault, ("Raising", call.label), moment.event, "free")
+
+
+def signals_again(sim: Simulation, *, early: bool, distinct: bool) -> Iterator[Point]:
+    """The signals come late, again, and in another order. ``early``: they were all there before
+    the run began to work, so that each is known when it comes again. ``distinct``: there are
+    several, and no two of one name."""
+    awaited = False
+    for moment in sim.world.witness.moments:
+        if moment.verb != "commit":
+            continue
+        nth, event = moment.nth, moment.event
+        again = SignalAt(nth=nth, copies=2)
+        yield Point(again, ("SignalAt", nth), event, "same" if early else "free")
+        if early and not awaited:
+            yield Point(SignalAt(nth=nth, late=True), ("SignalAt", nth, "late"), event)
+            if distinct:
+                other = SignalAt(nth=nth, late=True, reverse=True)
+                yield Point(other, ("SignalAt", nth, "reverse"), event)
+        awaited = awaited or "signal_awaited" in moment.entries
