@@ -111,7 +111,9 @@ class HeldOpen(PgStore):
         self.conn = conn
         self.pid: int = conn.get_server_pid()
 
-    async def _write(self, steps: Callable[[], Steps[T]], *, explicit: bool = False) -> T:
+    async def _write(
+        self, steps: Callable[[], Steps[T]], *, explicit: bool = False, changes: bool = True
+    ) -> T:
         return await drive(self.conn, steps(), self._schema)
 
 

@@ -1,0 +1,275 @@
+"""wait_for_work on Postgres: what is heard, how often, and what happens to a line that dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import attrs
+import pytest
+from tests.stores.pg_kit import PATIENCE_S, Place, on_postgres, until
+from tests.torment.proxy import Proxy
+
+from durable_core.errors import DurableError, StoreUnavailableError
+from durable_core.testing.contract_kit import (
+    commit_all,
+    finish,
+    let_go,
+    new_run,
+    signal,
+    started,
+    step,
+)
+from durable_pg import PgStore, listen
+from durable_pg.schema_name import SchemaName
+
+pytestmark = on_postgres
+
+HEARS_MS = 10_000
+"""Enough for what must be heard."""
+LISTENERS = "SELECT pid FROM pg_stat_activity WHERE query ILIKE 'LISTEN%'"
+
+
+@pytest.fixture
+async def store(place: Place) -> AsyncIterator[PgStore]:
+    async with place.opened() as store:
+        yield store
+
+
+@pytest.fixture
+async def other(store: PgStore, place: Place) -> AsyncIterator[PgStore]:
+    """Another store in the same schema."""
+    async with place.opened() as other:
+        yield other
+
+
+async def at_peace(*stores: PgStore) -> None:
+    """They listen, and have heard of everything so far."""
+    for store in stores:
+        while await store.wait_for_work(0):
+            pass
+
+
+# --- what is heard ---------------------------------------------------------------------------
+
+
+async def test_own_changes_are_not_heard(store: PgStore) -> None:
+    await at_peace(store)
+    await started(store)
+    await commit_all(store, [let_go()])
+    await store.deliver([signal()])
+    assert not await store.wait_for_work(100)
+
+
+async def test_what_gives_others_something_to_do_is_heard(store: PgStore, other: PgStore) -> None:
+    await started(store)
+    await store.deliver([signal()])
+    await at_peace(other)
+    news = {
+        "a start": store.create([new_run("r2")]),
+        "a message": store.deliver([signal()]),
+        "a child": store.commit([step(children=(new_run("c"),))]),
+        "a message to another": store.commit([step(after_seq=1, messages=(signal("c"),))]),
+        "a run given back": store.commit([let_go(after_seq=2)]),
+    }
+    for what, verb in news.items():
+        await verb
+        if what != "a run given back":
+            assert await other.wait_for_work(HEARS_MS), what
+            await at_peace(other)
+    # Nobody is to begin what waits for a message.
+    assert not await other.wait_for_work(100)
+
+
+async def test_an_end_is_heard(store: PgStore, other: PgStore) -> None:
+    await started(store)
+    await at_peace(other)
+    await commit_all(store, [step()])
+    assert not await other.wait_for_work(100), "a step concerns nobody else"
+    await commit_all(store, [finish(after_seq=1)])
+    assert await other.wait_for_work(HEARS_MS)
+
+
+async def test_every_waiter_hears_of_one_change(store: PgStore, other: PgStore) -> None:
+    await at_peace(store)
+    waiting = [asyncio.ensure_future(store.wait_for_work(None)) for _ in range(3)]
+    await asyncio.sleep(0)
+    await other.create([new_run()])
+    async with asyncio.timeout(PATIENCE_S):
+        assert await asyncio.gather(*waiting) == [True, True, True]
+    assert not await store.wait_for_work(0), "and nobody hears of it twice"
+
+
+async def test_many_waiters_share_one_connection(place: Place) -> None:
+    async with place.opened() as store:
+        await asyncio.gather(*(store.wait_for_work(20) for _ in range(20)))
+        assert len(await place.eyes.fetch(LISTENERS)) == 1
+    await until(place.nobody_is_connected)
+
+
+async def test_many_changes_ring_seldom(store: PgStore, other: PgStore, place: Place) -> None:
+    """A NOTIFY makes all commits of the cluster queue, so there are few, but always a last one."""
+    heard: list[Any] = []
+    async with place.connected() as ear:
+        await ear.add_listener(SchemaName(place.schema).channel, lambda *args: heard.append(args))
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        for number in range(200):
+            await store.create([new_run(str(number))])
+        lasted = loop.time() - begun
+        await at_peace(other)
+        await until(lambda: rings_no_more(store))
+        await ear.fetch("SELECT 1")
+        assert 1 <= len(heard) <= 2 + lasted / listen.REST_S
+
+
+async def rings_no_more(store: PgStore) -> bool:
+    await store.get([])
+    bell = store._checked().bell
+    return bell is not None and bell._ringing is None
+
+
+async def test_the_last_ring_is_sent_though_the_store_closes_at_once(place: Place) -> None:
+    async with place.opened() as other:
+        for number in range(10):
+            async with place.opened() as store:
+                await at_peace(other)
+                await store.create([new_run(f"{number}-a")])
+                if number % 2:
+                    assert await other.wait_for_work(HEARS_MS)
+                    await at_peace(other)
+                    await store.create([new_run(f"{number}-b")])
+            assert await other.wait_for_work(HEARS_MS), number
+
+
+async def test_a_store_behind_a_pooler_is_heard_though_it_hears_nothing(place: Place) -> None:
+    async with place.opened() as store, place.opened(pooler=True) as pooled:
+        await at_peace(store)
+        await pooled.create([new_run()])
+        assert await store.wait_for_work(HEARS_MS)
+        assert await pooled.wait_for_work(1_000), "it looks by itself"
+
+
+async def test_without_listening_nobody_listens(place: Place) -> None:
+    async with place.opened(listen=False) as store:
+        loop = asyncio.get_running_loop()
+        assert not await store.wait_for_work(20)
+        begun = loop.time()
+        assert await store.wait_for_work(None), "somebody may have changed something"
+        assert loop.time() - begun > 0.5 * listen.POLL_S
+        await store.create([new_run()])
+        assert await place.eyes.fetch(LISTENERS) == []
+
+
+# --- closing ---------------------------------------------------------------------------------
+
+
+async def test_closing_ends_every_wait(place: Place) -> None:
+    tasks = asyncio.all_tasks()
+    async with place.opened() as store:
+        await at_peace(store)
+        waiting = [asyncio.ensure_future(store.wait_for_work(None)) for _ in range(3)]
+        await asyncio.sleep(0)
+        await store.close()
+        for wait in waiting:
+            with pytest.raises(DurableError, match="not open"):
+                async with asyncio.timeout(PATIENCE_S):
+                    await wait
+    await until(place.nobody_is_connected)
+    assert asyncio.all_tasks() == tasks
+
+
+async def test_closing_while_somebody_begins_to_listen_leaves_nothing(place: Place) -> None:
+    tasks = asyncio.all_tasks()
+    for turns in range(15):
+        async with place.opened() as store:
+            waiting = asyncio.ensure_future(store.wait_for_work(None))
+            for _ in range(turns):
+                await asyncio.wait({waiting}, timeout=0.0005)
+            await store.close()
+            await asyncio.wait({waiting}, timeout=PATIENCE_S)
+            assert waiting.done()
+            assert waiting.exception() is None or "not open" in str(waiting.exception())
+    await until(place.nobody_is_connected)
+    assert asyncio.all_tasks() == tasks
+
+
+async def test_cancelling_whoever_begins_to_listen_leaves_the_others_to_it(
+    store: PgStore, other: PgStore, place: Place
+) -> None:
+    waits = [asyncio.ensure_future(store.wait_for_work(0)) for _ in range(5)]
+    for number, wait in enumerate(waits[:4]):
+        for _ in range(number):
+            await asyncio.sleep(0)
+        wait.cancel()
+    await asyncio.wait(waits)
+    await at_peace(store)
+    await other.create([new_run()])
+    assert await store.wait_for_work(HEARS_MS)
+    assert len(await place.eyes.fetch(LISTENERS)) == 1
+
+
+# --- lines that die --------------------------------------------------------------------------
+
+
+async def test_a_connection_that_was_killed_is_noticed_and_replaced(
+    store: PgStore, other: PgStore, place: Place
+) -> None:
+    for number in range(3):
+        await at_peace(store)
+        waiting = asyncio.ensure_future(store.wait_for_work(None))
+        await asyncio.sleep(0)
+        await place.eyes.fetch(f"SELECT pg_terminate_backend(pid, 10000) FROM ({LISTENERS}) AS l")
+        async with asyncio.timeout(PATIENCE_S):
+            assert await waiting, "who knows what was missed"
+        assert await store.wait_for_work(HEARS_MS), "nor what was missed until it was replaced"
+        await at_peace(store)
+        await other.create([new_run(str(number))])
+        assert await store.wait_for_work(HEARS_MS)
+
+
+async def test_a_line_that_is_silently_dead_is_found_out(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listen, "SILENCE_S", 0.05)
+    monkeypatch.setattr(listen, "ANSWER_S", 0.05)
+    with Proxy(place.dsn) as proxy:
+        async with place.opened(dsn=proxy.dsn, timeout_s=0.5) as store:
+            await at_peace(store)
+            assert not await store.wait_for_work(200), "it was asked, and answered"
+            proxy.go_dark()
+            async with asyncio.timeout(PATIENCE_S):
+                assert await store.wait_for_work(None)
+            with pytest.raises(StoreUnavailableError, match="did not answer in time"):
+                await store.wait_for_work(None)
+            proxy.go_light()
+            assert await store.wait_for_work(HEARS_MS)
+            await at_peace(store)
+            async with place.opened() as other:
+                await other.create([new_run()])
+                assert await store.wait_for_work(HEARS_MS)
+
+
+async def test_a_wait_is_over_in_time_though_the_line_is_dead(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listen, "SILENCE_S", 0.02)
+    with Proxy(place.dsn) as proxy:
+        async with place.opened(dsn=proxy.dsn) as store:
+            await at_peace(store)
+            proxy.go_dark()
+            loop = asyncio.get_running_loop()
+            begun = loop.time()
+            assert not await store.wait_for_work(100)
+            assert loop.time() - begun < 2
+            proxy.go_light()
+
+
+async def test_a_server_that_cannot_be_reached_is_named(place: Place) -> None:
+    async with place.opened() as store:
+        away = attrs.evolve(store._address, dsn="postgresql://ada:secret@127.0.0.1:1/shop")
+        store._checked().connections.address = away
+        with pytest.raises(StoreUnavailableError, match="cannot be reached") as caught:
+            await store.wait_for_work(HEARS_MS)
+        assert "secret" not in str(caught.value)
