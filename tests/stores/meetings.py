@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from durable_core.store import Commit, Lease, Message, RunRecord, Store
+from durable_core.store import Lease, Message, RunRecord, Store
 from durable_core.testing.contract_kit import (
     LEASE_MS,
     START_MS,
@@ -24,6 +24,7 @@ from durable_core.testing.contract_kit import (
     new_run,
     request,
     signal,
+    step,
 )
 from durable_core.testing.memory import MemoryStore
 
@@ -52,13 +53,9 @@ async def arrange(store: Store, state: str) -> None:
         await claim_one(store, kid, queues=("kids",))
     await store.create([new_run(RUN)])
     await claim_one(store, RUN)
-    came = Commit(
-        run_id=RUN, epoch=1, after_seq=0, status="running", generation=1, entries=(entry(1),)
-    )
-    now_ms = await store.now_ms()
     commits = {
-        "held": came,
-        "due": let_go(RUN, n=1, due_at_ms=now_ms),
+        "held": step(RUN),
+        "due": let_go(RUN, n=1, due_at_ms=START_MS),
         "idle": let_go(RUN, n=1),
         "over": finish(RUN, status="failed"),
     }

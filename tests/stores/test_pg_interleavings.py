@@ -203,6 +203,23 @@ async def test_messages_that_were_posted_keep_their_order(arena: Arena) -> None:
     assert [message.name for message in mail[RUN]] == ["a", "b", "c", "d"]
 
 
+@pytest.mark.parametrize("state", ["idle", "over"])
+async def test_two_claims_at_one_moment_bring_a_posted_message_once(
+    arena: Arena, state: str
+) -> None:
+    await arrange(arena.store, state)
+    async with arena.held_open() as caller:
+        await arena.store.deliver([retry()], conn=caller.conn)
+        await caller.conn.execute("COMMIT")
+    async with arena.held_open() as other, asyncio.timeout(PATIENCE_S):
+        assert ids(await claim(other)) == [RUN]
+        assert ids(await claim(arena.store)) == []
+        await other.conn.execute("COMMIT")
+    assert ids(await claim(arena.store)) == []
+    assert [m.seq for m in (await arena.store.inbox([lease(epoch=2)]))[RUN]] == [1]
+    await arena.check()
+
+
 async def test_a_message_posted_twice_is_one_and_wakes_nobody_again(arena: Arena) -> None:
     await started(arena.store)
     async with arena.held_open() as one, arena.held_open() as two:
@@ -277,6 +294,24 @@ async def test_a_commit_drops_no_message_to_a_run_in_other_hands(arena: Arena) -
         await other.conn.execute("COMMIT")
     mail = await arena.store.inbox([lease("b")])
     assert [message.name for message in mail["b"]] == ["one", "two"]
+    await arena.check()
+
+
+async def test_a_child_that_somebody_is_about_to_start_is_waited_for(arena: Arena) -> None:
+    """What else could be said of it? Only the batch waits, and nothing that it holds is waited
+    for by the one who starts."""
+    await started(arena.store)
+    async with arena.held_open() as caller, asyncio.timeout(PATIENCE_S):
+        (made,) = await arena.store.create([new_run("kid")], conn=caller.conn)
+        committing = asyncio.create_task(
+            commit_one(arena.store, step(children=(new_run("kid"), new_run("other kid"))))
+        )
+        assert await arena.waits(committing, caller.pid)
+        await arena.store.deliver([signal()], conn=caller.conn)
+        await caller.conn.execute("COMMIT")
+        assert (made.created, await committing) == (True, APPLIED)
+    assert sorted(await arena.store.get(["kid", "other kid"])) == ["kid", "other kid"]
+    await claim(arena.store)
     await arena.check()
 
 
@@ -435,17 +470,20 @@ async def test_a_retry_given_up_keeps_nothing(arena: Arena) -> None:
     await arena.check()
 
 
-async def test_a_run_whose_retry_is_on_its_way_leaves_room_for_others(arena: Arena) -> None:
+@pytest.mark.parametrize("committed", [False, True])
+async def test_a_run_whose_retry_is_on_its_way_leaves_room_for_others(
+    arena: Arena, committed: bool
+) -> None:
     for run_id in "ab":
         await started(arena.store, run_id)
         await commit_all(arena.store, [finish(run_id)])
         arena.clock.forward(1)
     async with arena.held_open() as caller:
         await arena.store.deliver([retry("a")], conn=caller.conn)
+        if committed:
+            await caller.conn.execute("COMMIT")
         assert await arena.store.prune(before_ms=arena.clock.now_ms, limit=1) == 1
-        await caller.conn.execute("COMMIT")
     assert list(await arena.store.get(["a", "b"])) == ["a"]
-    assert ids(await claim(arena.store)) == ["a"]
 
 
 async def test_nothing_reaches_a_run_that_was_meant_for_the_one_before(arena: Arena) -> None:

@@ -97,7 +97,7 @@ async def arena(place: Arena) -> Arena:
     return place
 
 
-async def test_all_pairs_are_in_the_table(arena: Arena) -> None:
+async def test_all_pairs_are_in_the_table() -> None:
     pairs = {(meeting.first.name, meeting.second.name) for meeting in MEETINGS}
     assert pairs == {(first, second) for first in VERBS for second in VERBS}
 
