@@ -4,6 +4,7 @@ from .codec.layers import ZlibLayer
 from .codec.payload import Codec, JsonCodec
 from .engine.clock import Host
 from .engine.engine import Engine, Worker
+from .engine.exporting import RunExport
 from .engine.info import JournalEntry, RunInfo, Wait
 from .engine.observer import Observer
 from .engine.retention import Retention
@@ -59,6 +60,7 @@ __all__ = [
     "Retry",
     "Run",
     "RunCancelled",
+    "RunExport",
     "RunFailed",
     "RunFinishedError",
     "RunInfo",

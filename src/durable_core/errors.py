@@ -23,7 +23,18 @@ class NondeterminismError(DurableError):
     """The program no longer agrees with its journal: the code of a live run was changed.
 
     The run is parked with the reason ``definition_changed``; nothing is executed by guess.
+    ``unit`` is the path of the unit where they differ, ``recorded`` what stands in the journal,
+    ``asked`` what today's program asks for.
     """
+
+    def __init__(
+        self, message: str, *, run_id: str = "", unit: str = "", recorded: str = "", asked: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+        self.unit = unit
+        self.recorded = recorded
+        self.asked = asked
 
 
 class WorkflowNotRegisteredError(DurableError):

@@ -65,7 +65,7 @@ def _from_text(text: str, what: str) -> Any:
 # --- fields ----------------------------------------------------------------------------------
 
 
-def _payload_to_plain(payload: Payload) -> dict[str, str]:
+def payload_to_plain(payload: Payload) -> dict[str, str]:
     """Bytes as text where they are text (plain JSON), else in base 64."""
     plain = {} if payload.encoding == "json" else {"encoding": payload.encoding}
     try:
@@ -75,7 +75,8 @@ def _payload_to_plain(payload: Payload) -> dict[str, str]:
     return plain
 
 
-def _payload_from_plain(plain: Mapping[str, str]) -> Payload:
+def payload_from_plain(plain: Mapping[str, str]) -> Payload:
+    """The inverse of ``payload_to_plain``."""
     data = plain["text"].encode() if "text" in plain else base64.b64decode(plain["base64"])
     return Payload(data, plain.get("encoding", "json"))
 
@@ -83,13 +84,13 @@ def _payload_from_plain(plain: Mapping[str, str]) -> Payload:
 def _verdict_to_plain(verdict: Payload | Failure) -> dict[str, Any]:
     if isinstance(verdict, Failure):
         return {"failure": failure_to_plain(verdict)}
-    return {"payload": _payload_to_plain(verdict)}
+    return {"payload": payload_to_plain(verdict)}
 
 
 def _verdict_from_plain(plain: Mapping[str, Any]) -> Payload | Failure:
     if "failure" in plain:
         return _failure(plain["failure"])
-    return _payload_from_plain(plain["payload"])
+    return payload_from_plain(plain["payload"])
 
 
 def _failure(plain: Any) -> Failure:

@@ -17,6 +17,7 @@ from ..kernel.journal import Journal
 from ..kernel.run import RunStatus
 from ..store import EntryRecord, RunFilter, RunRecord
 from . import arguments
+from .exporting import RunExport, exported
 from .info import JournalEntry, Reader, RunInfo, run_cancelled, run_failed, waits_of
 from .mapping import journal_of
 from .retrying import retrying
@@ -98,6 +99,13 @@ class Reading:
         record = await self._record(self._run_id(run_id))
         return self._reader.journal(record, await self._entries(record))
 
+    async def export(self, run_id: str) -> RunExport:
+        """The run with its journal as it is stored, to be replayed elsewhere (``replay`` of
+        ``durable_core.testing``). Raises ``RunNotFoundError``."""
+        self._check()
+        record = await self._record(self._run_id(run_id))
+        return exported(record, await self._records(record))
+
     async def explain(self, run_id: str) -> Explanation:
         """What the run waits for, since when, and who must act. Raises ``RunNotFoundError``."""
         shared = self._check()
@@ -151,12 +159,15 @@ class Reading:
         return await self._page(record.run_id, record.entry_count - 1, 1)
 
     async def _entries(self, record: RunRecord) -> Journal:
+        return journal_of(await self._records(record))
+
+    async def _records(self, record: RunRecord) -> list[EntryRecord]:
         found: list[EntryRecord] = []
         while True:
             page = await self._page(record.run_id, len(found), JOURNAL_PAGE)
             found += page
             if len(page) < JOURNAL_PAGE:
-                return journal_of(found)
+                return found
 
     async def _record(self, run_id: str) -> RunRecord:
         record = await self._find(run_id)

@@ -180,7 +180,11 @@ def nondeterminism(run_id: str, unit: UnitKey, *, recorded: str, asked: str) -> 
     return NondeterminismError(
         f"run {run_id!r} does not fit today's definition at unit {str(unit)!r}: "
         f"recorded is {recorded}, asked for is {asked}; deploy the definition the run was "
-        f"started with (or register both versions), then retry the run"
+        f"started with (or register both versions), then retry the run",
+        run_id=run_id,
+        unit=str(unit),
+        recorded=recorded,
+        asked=asked,
     )
 
 

@@ -176,12 +176,13 @@ class Held:
         retried = any(message.kind == MessageKind.RETRY for message in messages)
         if parked is not None and parked.reason != "definition_changed" and not retried:
             return  # held: no user code runs
-        self._start_program()
+        self.restart()
         if parked is not None and parked.reason == "definition_changed":
             self._draft.record(j.RunUnparked)
 
-    def _start_program(self) -> None:
-        """Begin (again) from the journal: drive over what is recorded, and check that it fits."""
+    def restart(self) -> None:
+        """Begin (again) from the journal: drive over what is recorded, and check that it fits.
+        Raises ``NondeterminismError``."""
         assert self._program is not None
         self.close()
         self._frontier = Frontier(self.run.run_id, self._program(self.run))
@@ -216,7 +217,7 @@ class Held:
         if message.kind == MessageKind.RETRY:
             self._deaths = 0
             if self._fold.generation != generation:
-                self._start_program()
+                self.restart()
         if key is not None:
             self._look_again(key)
 

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from .postgres import PostgresServer as PostgresServer
     from .postgres import postgres_for_tests as postgres_for_tests
     from .postgres_binaries import find_binaries as find_binaries
+    from .replay import Replay as Replay
+    from .replay import check_upgrade as check_upgrade
+    from .replay import replay as replay
     from .simulate import Signal as Signal
     from .simulate import simulate as simulate
     from .simulation import Simulation as Simulation
@@ -71,11 +74,13 @@ __all__ = [
     "Theft",
     "Violation",
     "VirtualTime",
+    "check_upgrade",
     "explore",
     "faults",
     "find_binaries",
     "payloads",
     "postgres_for_tests",
+    "replay",
     "schedules",
     "simulate",
     "violations",
@@ -94,6 +99,7 @@ _HOMES = {
     "Pause": "plan",
     "PostgresServer": "postgres",
     "Raising": "plan",
+    "Replay": "replay",
     "Report": "explore",
     "Signal": "simulate",
     "SignalAt": "plan",
@@ -107,11 +113,13 @@ _HOMES = {
     "Theft": "plan",
     "Violation": "witness",
     "VirtualTime": "virtual_time",
+    "check_upgrade": "replay",
     "explore": "explore",
     "faults": "strategies",
     "find_binaries": "postgres_binaries",
     "payloads": "strategies",
     "postgres_for_tests": "postgres",
+    "replay": "replay",
     "schedules": "strategies",
     "simulate": "simulate",
     "violations": "checks",
