@@ -34,8 +34,9 @@ class Surroundings(Protocol):
         """Something in the store may have changed."""
         ...
 
-    async def wait_for_change(self, timeout_ms: int | None) -> bool:
-        """True after the next change, False when the time is up before."""
+    async def wait_for_change(self, process: Process, timeout_ms: int | None) -> bool:
+        """True after the next change, or one this process was not told of; False when the time
+        is up before."""
         ...
 
     def note_commit(self, commit: Commit, verdict: CommitVerdict) -> None:
@@ -68,7 +69,7 @@ class SimulatedStore:
 
     async def wait_for_work(self, timeout_ms: int | None) -> bool:
         """Until somebody else changes something."""
-        return await self._world.wait_for_change(timeout_ms)
+        return await self._world.wait_for_change(self._process, timeout_ms)
 
     async def commit(self, commits: Sequence[Commit]) -> CommitResult:
         """As the store does it, seen and written down."""

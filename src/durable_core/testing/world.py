@@ -33,6 +33,7 @@ from ..kernel.outcome import Attempt
 from ..kernel.policy import Retry
 from ..store import Commit, CommitVerdict
 from ..workflow.registry import Definition
+from .conduct import Conduct, OwnLoopError
 from .memory import MemoryStore
 from .memory_state import StoredRun
 from .plan import (
@@ -51,8 +52,9 @@ from .plan import (
 )
 from .processes import Process, ProcessLoop, current_process
 from .simulated_store import SimulatedStore
+from .surroundings import simulated
 from .virtual_time import DeadlockError, InlineExecutor, VirtualTime
-from .witness import Call, Moment, Witness
+from .witness import Call, Moment, Violation, Witness
 
 LEASE = timedelta(seconds=30)
 CALLS_MAX = 10_000
@@ -106,6 +108,7 @@ class World:
         conn: Callable[[], Any] | None = None,
         limits: Limits | None = None,
         start_ms: int | None = None,
+        forget: Callable[[], None] | None = None,
     ) -> None:
         self.plan = plan
         self.deps = deps
@@ -118,6 +121,7 @@ class World:
         self.witness = Witness(
             lambda: self.stored, self.clock, lambda: self.time.seconds, lambda: len(self.chronicle)
         )
+        self.conduct = Conduct(plan.seed, self._note_conduct)
         self.fired: Counter[str] = Counter()
         self.entropy = random.Random(plan.seed)
         self._begin = begin
@@ -129,9 +133,12 @@ class World:
         """How often the run was dropped because the plan says ``always_suspend``."""
         self.trouble_s = 0.0
         """When the last mishap was over."""
+        self._forget = forget
         self._limits = limits or Limits(worker_deaths=1_000)
         self._offset_ms = 0
         self._waiters: list[asyncio.Future[None]] = []
+        self._changes = 0
+        self._told: dict[Process, int] = {}  # of which change each process knows
         self._stops: dict[Process, asyncio.Event] = {}
         self._workers = 0
         self._overrun: str | None = None
@@ -167,12 +174,8 @@ class World:
         """
         try:
             asyncio.set_event_loop(self.loop)
-            self.loop.run_until_complete(self._open())
-            for _ in range(self.plan.workers):
-                self._spawn()
-            self._until_quiet()
-            while self._resume is not None and self._resume_once():
-                self._until_quiet()
+            with simulated(self.time):
+                self._live()
         except BaseException:
             self.loop.bury()
             raise
@@ -183,6 +186,14 @@ class World:
             raise self._broken
         if self._overrun is not None:
             raise SimulationLimitError(self._overrun)
+
+    def _live(self) -> None:
+        self.loop.run_until_complete(self._open())
+        for _ in range(self.plan.workers):
+            self._spawn()
+        self._until_quiet()
+        while self._resume is not None and self._resume_once():
+            self._until_quiet()
 
     async def _open(self) -> None:
         await self.memory.open()
@@ -239,6 +250,8 @@ class World:
 
     def _spawn(self) -> None:
         self._workers += 1
+        if self._forget is not None:
+            self._forget()
         process = Process(f"worker-{self._workers}", self.loop)
         self._stops[process] = asyncio.Event()
         process.begin(self._work(process)).add_done_callback(self._note_broken)
@@ -265,13 +278,18 @@ class World:
 
     def changed(self) -> None:
         """Something in the store may have changed: wake every process that listens."""
+        self._changes += 1
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def wait_for_change(self, timeout_ms: int | None) -> bool:
-        """True after the next change, False when the time is up before."""
+    async def wait_for_change(self, process: Process, timeout_ms: int | None) -> bool:
+        """True after the next change, or one this process was not told of; False when the time
+        is up before."""
+        if self._told.setdefault(process, self._changes) != self._changes:
+            self._told[process] = self._changes
+            return True
         waiter: asyncio.Future[None] = self.loop.create_future()
         self._waiters.append(waiter)
         try:
@@ -279,6 +297,7 @@ class World:
                 await waiter
         except TimeoutError:
             return False
+        self._told[process] = self._changes
         return True
 
     def note(self, what: str, where: str, detail: str = "") -> None:
@@ -373,7 +392,12 @@ class World:
         raising = self._raising(label, nth)
         if raising is not None and raising.when == "before":
             raise Injected(f"{label} raises, as the plan says")
-        value = await call()
+        try:
+            value = await self.conduct.watch(label, nth, process.name, call)
+        except OwnLoopError as error:
+            self._broken = self._broken or error
+            self.loop.stop()
+            raise
         self.note("is done", label)
         await self._strike(Crash, "after", process, unit=label, nth=nth)
         await self._strike(Pause, "after", process, unit=label, nth=nth)
@@ -402,6 +426,10 @@ class World:
             at_ms=self.clock(),
             event=len(self.chronicle),
         )
+
+    def _note_conduct(self, found: Violation) -> None:
+        event = len(self.chronicle) - 1
+        self.witness.breaches.append(attrs.evolve(found, event=event))
 
     def _raising(self, label: str, nth: int) -> Raising | None:
         for fault in self.plan.faults:
