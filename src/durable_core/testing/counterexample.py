@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from ..errors import DurableError
+from .conduct import WORKFLOW
 from .plan import Faults
 from .simulation import Simulation
 from .timeline import TROUBLE
@@ -17,6 +18,7 @@ from .witness import Violation
 
 CHECK = "check"
 """The name of a violation that the user's own ``check`` found."""
+SPOKEN = {CHECK: "Your check failed", WORKFLOW: "The workflow is wrong"}
 
 
 class CounterexampleError(DurableError, AssertionError):
@@ -88,7 +90,7 @@ def _source(error: BaseException) -> str:
 
 
 def _name(violation: Violation) -> str:
-    return "Your check failed" if violation.name == CHECK else f"{violation.name} is broken"
+    return SPOKEN.get(violation.name, f"{violation.name} is broken")
 
 
 def _place(sim: Simulation, violation: Violation, event: int | None) -> str:

@@ -22,7 +22,9 @@ from ..errors import DurableError
 from ..kernel.limits import Limits
 from ..workflow.registry import Definition
 from .checks import Compare, outcome_differs, unsteady_units, violations
+from .conduct import outside_differs, quiet_trouble
 from .counterexample import Counterexample, CounterexampleError, checked
+from .memory_of_processes import Memory
 from .plan import Fault, Faults
 from .points import (
     Mark,
@@ -31,6 +33,7 @@ from .points import (
     points_of,
     raised_once,
     signals_again,
+    stolen_while_slow,
 )
 from .simulate import NOT_GIVEN, Signal, simulate
 from .simulation import Simulation
@@ -86,6 +89,7 @@ def explore(
     resume: Any = NOT_GIVEN,
     crashes: int = 1,
     check: Callable[[Simulation], Any] | None = None,
+    snapshot: Callable[[Any], Any] | None = None,
     workers: int = 2,
     children: Sequence[Definition] = (),
     conn: Callable[[], Any] | None = None,
@@ -99,7 +103,9 @@ def explore(
     Checked are the engine's invariants, that the result does not depend on the schedule, and
     ``check(sim)``, which holds your own assertions: it is called for every schedule, also for
     those where a unit fails for good (of a workflow that has compensators), so look at
-    ``sim.status``. Everything else is as for ``simulate``.
+    ``sim.status``. ``snapshot(deps)``, such as ``vars``, tells how the world outside stands at the
+    end: with it, no crash may leave that in another state. Everything else is as for
+    ``simulate``.
     """
     if crashes not in (1, 2) or isinstance(crashes, bool):
         raise DurableError(f"crashes must be 1 or 2, not {crashes!r}")
@@ -116,8 +122,10 @@ def explore(
         conn=conn,
         limits=limits,
     )
-    search = _Search(workflow.name, play, check, workers)
-    if search.begin():
+    memory = Memory((workflow, *children), (check, snapshot, deps, conn, resume))
+    search = _Search(workflow.name, play, check, workers, snapshot)
+    if search.begin(workflow):
+        search.forgetting(memory)
         search.singles(signals)
         if crashes == 2 and search.report.counterexample is None:
             search.pairs(sample, random.Random(seed))
@@ -131,10 +139,12 @@ class _Search:
         play: Callable[..., Simulation],
         check: Callable[[Simulation], Any] | None,
         workers: int,
+        snapshot: Callable[[Any], Any] | None,
     ) -> None:
         self.report = Report(name)
         self._play = play
         self._check = check
+        self._snapshot = snapshot
         self._workers = workers
         self._seen: set[Mark] = set()
         self._states: set[int] = set()
@@ -145,31 +155,51 @@ class _Search:
 
     # --- the search ----------------------------------------------------------------------------
 
-    def begin(self) -> bool:
+    def begin(self, workflow: Definition) -> bool:
         """The quiet simulations; False if they are wrong already."""
         self._quiet = self._play(Faults(workers=self._workers))
-        other = self._play(Faults(workers=self._workers), start_ms=OTHER_DATE_MS)
+        other = self._play(Faults(workers=self._workers, seed=1), start_ms=OTHER_DATE_MS)
         self._unsteady = unsteady_units(self._quiet, other)
-        self._judge(self._quiet, None, "free")
+        self._judge(self._quiet, None, "free", found=tuple(quiet_trouble(workflow, self._quiet)))
         found = list(outcome_differs(other, self._quiet, "alike"))
         if found:
             found = [attrs.evolve(one, sentence=f"{one.sentence}: {DATE}") for one in found]
             self._keep(Counterexample(other.plan, other, tuple(found)))
         return self.report.counterexample is None
 
+    def forgetting(self, memory: Memory) -> None:
+        """Each unit in a process of its own, which remembers nothing; also when all is undone."""
+        if not memory.variables or self._failures:
+            return
+        failing = [point.faults for point in failed_for_good(self._quiet)]
+        for faults in ((), *failing) if self._undoes else ((),):
+            plan = Faults(*faults, workers=1, always_suspend=True)
+            base = self._play(plan)
+            with memory:
+                self._judge(
+                    self._play(plan, forget=memory.forget),
+                    base,
+                    "same",
+                    because=FORGOTTEN.format(memory.names),
+                )
+
+    @property
+    def _undoes(self) -> bool:
+        return any(call.has_undo for call in self._quiet.world.calls)
+
     def singles(self, signals: Any) -> None:
         """Every point once, and what comes to light under it."""
         quiet = self._quiet
-        self._spread(quiet, [*points_of(quiet), *raised_once(quiet)])
+        self._spread(quiet, [*points_of(quiet), *stolen_while_slow(quiet), *raised_once(quiet)])
         given = [signal if isinstance(signal, Signal) else Signal(signal) for signal in signals]
         if given:
             early = all(signal.early for signal in given)
             distinct = 1 < len(given) == len({signal.name for signal in given})
             self._spread(quiet, signals_again(quiet, early=early, distinct=distinct))
         self._try(Faults(workers=self._workers, always_suspend=True), quiet, "same")
-        if any(call.has_undo for call in quiet.world.calls):
+        if self._undoes:
             for point in failed_for_good(quiet):
-                failed = self._try(self._plan(point.fault), quiet, "free")
+                failed = self._try(self._plan(*point.faults), quiet, "free")
                 if failed is not None:
                     self._spread(failed, points_of(failed, after=point.event))
 
@@ -182,13 +212,13 @@ class _Search:
             if point.mark in self._seen:
                 continue
             self._seen.add(point.mark)
-            sim = self._try(self._plan(*faults, point.fault), base, point.compare)
+            sim = self._try(self._plan(*faults, *point.faults), base, point.compare)
             if sim is None or point.compare != "same":
                 continue
             later = list(points_of(sim, after=point.event))
             if point.kills and faults is begun:
                 self._killed.append((base, point, sum(one.kills for one in later)))
-            todo += [((*faults, point.fault), one) for one in later if one.mark not in self._seen]
+            todo += [((*faults, *point.faults), one) for one in later if one.mark not in self._seen]
 
     def pairs(self, sample: int | None, chance: random.Random) -> None:
         """A crash, and another at any later place: all of them, or so many."""
@@ -204,12 +234,12 @@ class _Search:
             begin += count
 
     def _pairs_with(self, base: Simulation, point: Point, chosen: Sequence[int]) -> None:
-        faults = (*base.plan.faults, point.fault)
+        faults = (*base.plan.faults, *point.faults)
         after = self._play(self._plan(*faults))  # it was as it should be
         second = [one for one in points_of(after, after=point.event) if one.kills]
         for index in chosen:
             if self._failures < FAILURES_MAX:
-                self._try(self._plan(*faults, second[index].fault), base, "same")
+                self._try(self._plan(*faults, *second[index].faults), base, "same")
 
     def finish(self) -> Report:
         """The report, with the counterexample as small as it can be made."""
@@ -256,18 +286,25 @@ class _Search:
         base: Simulation | None,
         compare: Compare,
         limit: SimulationLimitError | None = None,
+        *,
+        found: Sequence[Violation] = (),
+        because: str = "",
     ) -> bool:
         """Count it, and keep it if something is wrong."""
         self.report.schedules += 1
         self.report.fired.update(sim.fired)
         self._states.add(_signature(sim))
-        found = [] if limit is None else [Violation("I-LIVE", str(limit))]
+        found = [*found] if limit is None else [Violation("I-LIVE", str(limit))]
         found += violations(sim, base, compare=compare, unsteady=self._unsteady)
+        if self._snapshot is not None and base is not None and compare == "same":
+            found += outside_differs(sim, base, self._snapshot)
         complaint = None if self._check is None or limit is not None else checked(self._check, sim)
         if complaint is not None:
             found.insert(0, complaint[0])
         if found:
             error = None if complaint is None else complaint[1]
+            if because:
+                found = [attrs.evolve(one, sentence=one.sentence + because) for one in found]
             self._keep(Counterexample(sim.plan, sim, tuple(found), error))
         return not found
 
@@ -278,7 +315,11 @@ class _Search:
             self.report.counterexample = found
 
 
-DATE = "begun at another date, the workflow does something else"
+DATE = "begun at another date, with other random numbers, the workflow does something else"
+FORGOTTEN = (
+    ". Each unit was called in a new process, which had lost what functions keep in variables "
+    "outside of them ({}): only results and deps last"
+)
 
 
 def _signature(sim: Simulation) -> int:

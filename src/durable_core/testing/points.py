@@ -36,14 +36,16 @@ ALWAYS = 99
 """So often a unit raises that is to fail for good."""
 SLOW_S = 75.0
 """Two and a half leases: they have to be renewed meanwhile."""
+TOO_SLOW = 1.5
+"""So many times its timeout a handler takes that is to run out of time."""
 
 
 @attrs.frozen(slots=True)
 class Point:
     """A fault, its mark, the line of the chronicle where it strikes, and what must be as it is
-    without it."""
+    without it. Some faults show nothing without a second one."""
 
-    fault: Fault
+    faults: tuple[Fault, ...]
     mark: Mark
     event: int
     compare: Compare = "same"
@@ -51,7 +53,7 @@ class Point:
     @property
     def kills(self) -> bool:
         """Whether it is a crash, or a pause past the lease."""
-        return isinstance(self.fault, Crash | Pause)
+        return isinstance(self.faults[-1], Crash | Pause)
 
 
 def points_of(sim: Simulation, *, after: int = -1) -> Iterator[Point]:
@@ -66,7 +68,7 @@ def _of_call(moment: Moment) -> Iterator[Point]:
 
     def point(make: Callable[..., Fault], *how: str, **place: Any) -> Point:
         mark = (make.__name__, verb, how, moment.standing, moment.entries)
-        return Point(make(**place), mark, moment.event)
+        return Point((make(**place),), mark, moment.event)
 
     for when in WHENS:
         yield point(Crash, when, verb=verb, nth=nth, when=when)
@@ -85,10 +87,27 @@ def _of_handler(moment: Moment) -> Iterator[Point]:
     for kind in (Crash, Pause):
         for when in WHENS:
             mark = (kind.__name__, unit, when, moment.standing)
-            yield Point(kind(unit=unit, nth=nth, when=when), mark, moment.event)
+            yield Point((kind(unit=unit, nth=nth, when=when),), mark, moment.event)
     if call.timeout_ms is None and nth == 1:
         slow = Slow(unit=unit, seconds=SLOW_S)
-        yield Point(slow, ("Slow", unit), moment.event)
+        yield Point((slow,), ("Slow", unit), moment.event)
+    elif call.timeout_ms is not None and nth == 1:
+        slow = Slow(unit=unit, seconds=TOO_SLOW * call.timeout_ms / 1_000)
+        yield Point((slow,), ("Slow", unit), moment.event, "free")
+
+
+def stolen_while_slow(sim: Simulation) -> Iterator[Point]:
+    """The lease is stolen, and the next handler takes long: its worker, that knows nothing, goes
+    on, and renews what is not its own."""
+    commit: Moment | None = None
+    for moment in sim.world.witness.moments:
+        if moment.verb == "commit":
+            commit = moment
+        if commit is not None and moment.call is not None and moment.call.timeout_ms is None:
+            slow = Slow(unit=moment.call.label, nth=moment.nth, seconds=SLOW_S)
+            mark = ("Theft", "Slow", moment.unit, moment.standing)
+            yield Point((Theft(nth=commit.nth), slow), mark, moment.event)
+            commit = None
 
 
 def raised_once(sim: Simulation) -> Iterator[Point]:
@@ -104,7 +123,7 @@ def raised_once(sim: Simulation) -> Iterator[Point]:
         if call is not None and not more and call.retryable and call.attempts_max > 1:
             for when in WHENS:
                 fault = Raising(unit=unit, when=when)
-                yield Point(fault, ("Raising", unit, when), first.event, "alike")
+                yield Point((fault,), ("Raising", unit, when), first.event, "alike")
 
 
 def failed_for_good(sim: Simulation) -> Iterator[Point]:
@@ -114,7 +133,7 @@ def failed_for_good(sim: Simulation) -> Iterator[Point]:
         call = moment.call
         if call is not None and moment.nth == 1 and call.attempts_max < ALWAYS:
             fault = Raising(unit=call.label, times=ALWAYS)
-            yield Point(fault, ("Raising", call.label), moment.event, "free")
+            yield Point((fault,), ("Raising", call.label), moment.event, "free")
 
 
 def signals_again(sim: Simulation, *, early: bool, distinct: bool) -> Iterator[Point]:
@@ -127,10 +146,10 @@ def signals_again(sim: Simulation, *, early: bool, distinct: bool) -> Iterator[P
             continue
         nth, event = moment.nth, moment.event
         again = SignalAt(nth=nth, copies=2)
-        yield Point(again, ("SignalAt", nth), event, "same" if early else "free")
+        yield Point((again,), ("SignalAt", nth), event, "same" if early else "free")
         if early and not awaited:
-            yield Point(SignalAt(nth=nth, late=True), ("SignalAt", nth, "late"), event)
+            yield Point((SignalAt(nth=nth, late=True),), ("SignalAt", nth, "late"), event)
             if distinct:
                 other = SignalAt(nth=nth, late=True, reverse=True)
-                yield Point(other, ("SignalAt", nth, "reverse"), event)
+                yield Point((other,), ("SignalAt", nth, "reverse"), event)
         awaited = awaited or "signal_awaited" in moment.entries

@@ -73,6 +73,12 @@ _PROCESS: contextvars.ContextVar[Process | None] = contextvars.ContextVar(
 )
 
 
+BEGUN: contextvars.ContextVar[list[asyncio.Task[Any]] | None] = contextvars.ContextVar(
+    "durable_begun", default=None
+)
+"""Where the tasks go on record that a handler begins, while it is called."""
+
+
 def current_process() -> Process:
     """The process whose code is running."""
     process = _PROCESS.get()
@@ -165,6 +171,9 @@ class ProcessLoop(VirtualLoop):
         """As usual; asyncio holds its tasks weakly, and those of the dead would be collected."""
         task = super().create_task(coro, name=None if name is None else str(name), context=context)
         self._tasks.append(task)
+        begun = BEGUN.get()
+        if begun is not None:
+            begun.append(task)
         return task
 
     def bury(self) -> None:

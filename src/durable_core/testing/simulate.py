@@ -48,6 +48,7 @@ def simulate(
     conn: Callable[[], Any] | None = None,
     limits: Limits | None = None,
     start_ms: int | None = None,
+    forget: Callable[[], None] | None = None,
 ) -> Simulation:
     """Run the workflow once, to the end or until nothing can happen any more.
 
@@ -55,7 +56,8 @@ def simulate(
     workers, which survives their deaths. ``signals``: names and payloads. ``resume``: data (or a
     function of the snapshot) for handlers that suspend. ``workers`` overrides the plan's.
     ``conn`` makes what transactional handlers find as ``ctx.conn``. ``start_ms``: the virtual
-    date, in ms since 1970.
+    date, in ms since 1970. ``forget`` is called when a process begins: to lose what handlers keep
+    in variables.
 
     Raises ``DurableError`` for a plan that names a step there is none of and for a signal the
     workflow never waits for; ``SimulationLimitError`` for a workflow that does not end.
@@ -88,6 +90,7 @@ def simulate(
         conn=conn,
         limits=limits,
         start_ms=start_ms,
+        forget=forget,
     )
     try:
         world.run()

@@ -16,8 +16,10 @@ from ..kernel.journal import AttemptFailed, CompensationAttemptFailed, Entry, Ru
 from ..kernel.run import RunStatus
 from ..store import RunRecord
 from ..workflow.registry import Registry
+from .conduct import WORKFLOW
 from .plan import Faults
 from .timeline import drawn
+from .witness import Violation
 from .world import World
 
 RUN_ID = "run"
@@ -106,6 +108,12 @@ class Simulation:
     def timeline(self, event: int | None = None) -> str:
         """What happened, line by line; this event of the chronicle is pointed at."""
         return drawn(self.world.chronicle, event)
+
+    @property
+    def complaints(self) -> tuple[Violation, ...]:
+        """What the workflow's handlers did that works only while nothing goes wrong: values changed
+        in place, results that come back as others, tasks that nobody waits for."""
+        return tuple(one for one in self.world.witness.breaches if one.name == WORKFLOW)
 
     @property
     def trace(self) -> str:

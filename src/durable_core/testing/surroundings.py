@@ -1,0 +1,60 @@
+"""Surroundings: what a handler finds around it while a simulation runs: time and chance.
+
+``time.time`` shows the virtual time, ``time.sleep`` returns at once and is counted, and the
+numbers of ``random`` follow from the plan, the process and the call. Other threads see nothing
+of it, and afterwards everything is as it was.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .virtual_time import VirtualTime
+
+READING_S = 1e-6
+"""How long it takes to read the clock: whoever waits by looking at it does not wait for ever."""
+
+_REAL_TIME, _REAL_TIME_NS, _REAL_SLEEP = time.time, time.time_ns, time.sleep
+
+
+@contextmanager
+def simulated(virtual: VirtualTime) -> Iterator[None]:
+    """While this lasts, handlers called in this thread see the virtual time, and chance that is
+    none."""
+    thread, chance = threading.get_ident(), random.getstate()
+    passed = [0.0]
+    outside = time.time, time.time_ns, time.sleep
+
+    def here() -> bool:
+        return threading.get_ident() == thread
+
+    def now() -> float:
+        if not here():
+            return _REAL_TIME()
+        passed[0] += READING_S
+        return virtual.start_ms / 1_000 + virtual.seconds + passed[0]
+
+    def now_ns() -> int:
+        return int(now() * 1e9) if here() else _REAL_TIME_NS()
+
+    def sleep(seconds: float, /) -> None:
+        if here():
+            passed[0] += seconds
+        else:
+            _REAL_SLEEP(seconds)
+
+    time.time, time.time_ns, time.sleep = now, now_ns, sleep  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        time.time, time.time_ns, time.sleep = outside
+        random.setstate(chance)
+
+
+def draw_anew(seed: int, *place: object) -> None:
+    """From here on ``random`` gives what follows from the seed and this place."""
+    random.seed(f"{seed} {place}")
