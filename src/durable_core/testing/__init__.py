@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .agreement import StoreAgreement as StoreAgreement
+    from .asserting import assert_durable as assert_durable
     from .checks import violations as violations
     from .contract import StoreContract as StoreContract
     from .counterexample import Counterexample as Counterexample
@@ -74,6 +75,7 @@ __all__ = [
     "Theft",
     "Violation",
     "VirtualTime",
+    "assert_durable",
     "check_upgrade",
     "explore",
     "faults",
@@ -113,6 +115,7 @@ _HOMES = {
     "Theft": "plan",
     "Violation": "witness",
     "VirtualTime": "virtual_time",
+    "assert_durable": "asserting",
     "check_upgrade": "replay",
     "explore": "explore",
     "faults": "strategies",
