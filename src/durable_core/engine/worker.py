@@ -334,8 +334,13 @@ class Worker:
         self._committer.submit(commit, answer)
 
     async def transact(self, runner: Runner, call: Call) -> Report | None:
-        """Make the call inside the transaction that commits its entry."""
-        return await transact(runner, call)
+        """Make the call inside the transaction that commits its entry. What came meanwhile may
+        have had to wait for it."""
+        try:
+            return await transact(runner, call)
+        finally:
+            if runner.run_id in self._told:
+                self.mail((runner.run_id,))
 
     def backoff(self) -> Backoff:
         """Pauses for a store that cannot be reached."""

@@ -793,7 +793,9 @@ AS $$
         FROM best b
         CROSS JOIN LATERAL (
             SELECT l.run_id FROM "durable".lease l
-            WHERE l.run_id = b.run_id AND l.due_at_ms <= p_now FOR NO KEY UPDATE SKIP LOCKED
+            WHERE l.run_id = b.run_id AND l.due_at_ms <= p_now
+                AND (l.anyone OR l.deaths >= p_suspect_deaths)
+            FOR NO KEY UPDATE SKIP LOCKED
         ) d
         WHERE b.nr = 0
     )

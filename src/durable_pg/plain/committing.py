@@ -16,6 +16,8 @@ from .delivering import deliver
 
 def commit(commits: Sequence[Commit], now_ms: int | None) -> Steps[CommitResult]:
     """The verb ``commit``."""
+    # Locked first: the time is read when all that could be waited for was waited for.
+    yield Query(queries.LOCK_LEASES, ([one.run_id for one in commits],))
     now = yield from time_of(now_ms)
     verdicts = yield from in_rounds(commits, lambda round_: _apply(round_, now))
     applied = applied_of(commits, verdicts)
