@@ -462,7 +462,7 @@ class World:
 
     def _note_fired(self, kind: str) -> None:
         self.fired[kind] += 1
-        self.trouble_s = self.time.seconds
+        self.trouble_s = max(self.trouble_s, self.time.seconds)
 
     async def _strike(self, kind: type[Any], when: str, process: Process, **place: Any) -> None:
         fault = self._take(kind, when=when, **place)
@@ -474,9 +474,10 @@ class World:
             self._later(self._spawn)
             await process.die()
         self.note(f"freezes {when}", where, f"{fault.leases:g} leases")
-        await process.freeze(fault.leases * LEASE.total_seconds())
+        seconds = fault.leases * LEASE.total_seconds()
+        self.trouble_s = max(self.trouble_s, self.time.seconds + seconds)
+        await process.freeze(seconds)
         self.note("goes on", where)
-        self.trouble_s = self.time.seconds
 
     def _later(self, act: Callable[[], None], seconds: float = BACK_S) -> None:
         self.loop.call_later(seconds, act, context=self.loop.outside)
