@@ -198,8 +198,9 @@ def _live(sim: Simulation) -> Iterator[Violation]:
         waits = waits_from_text(run.waiting)
         if not waits:
             yield _stuck(f"run {run_id!r} ({run.status}) has not ended, and waits for nothing")
-        for wait in waits:
-            yield from _waits_in_vain(sim, run_id, run, wait)
+        if all(wait.kind != "operator" for wait in waits):  # held: it stands still by right
+            for wait in waits:
+                yield from _waits_in_vain(sim, run_id, run, wait)
         yield from _orphan(sim, run_id, run)
 
 
