@@ -124,8 +124,7 @@ def explore(
     )
     memory = Memory((workflow, *children), (check, snapshot, deps, conn, resume))
     search = _Search(workflow.name, play, check, workers, snapshot)
-    if search.begin(workflow):
-        search.forgetting(memory)
+    if search.begin(workflow, memory) and search.forgetting(memory):
         search.singles(signals)
         if crashes == 2 and search.report.counterexample is None:
             search.pairs(sample, random.Random(seed))
@@ -155,10 +154,12 @@ class _Search:
 
     # --- the search ----------------------------------------------------------------------------
 
-    def begin(self, workflow: Definition) -> bool:
+    def begin(self, workflow: Definition, memory: Memory) -> bool:
         """The quiet simulations; False if they are wrong already."""
         self._quiet = self._play(Faults(workers=self._workers))
-        other = self._play(Faults(workers=self._workers, seed=1), start_ms=OTHER_DATE_MS)
+        with memory:
+            memory.forget()
+            other = self._play(Faults(workers=self._workers, seed=1), start_ms=OTHER_DATE_MS)
         self._unsteady = unsteady_units(self._quiet, other)
         self._judge(self._quiet, None, "free", found=tuple(quiet_trouble(workflow, self._quiet)))
         found = list(outcome_differs(other, self._quiet, "alike"))
@@ -167,14 +168,17 @@ class _Search:
             self._keep(Counterexample(other.plan, other, tuple(found)))
         return self.report.counterexample is None
 
-    def forgetting(self, memory: Memory) -> None:
-        """Each unit in a process of its own, which remembers nothing; also when all is undone."""
-        if not memory.variables or self._failures:
-            return
+    def forgetting(self, memory: Memory) -> bool:
+        """Each unit in a process of its own, which remembers nothing; also when all is undone.
+        False if that makes a difference."""
+        if not memory.variables:
+            return True
         failing = [point.faults for point in failed_for_good(self._quiet)]
         for faults in ((), *failing) if self._undoes else ((),):
             plan = Faults(*faults, workers=1, always_suspend=True)
-            base = self._play(plan)
+            with memory:
+                memory.forget()
+                base = self._play(plan)
             with memory:
                 self._judge(
                     self._play(plan, forget=memory.forget),
@@ -182,6 +186,7 @@ class _Search:
                     "same",
                     because=FORGOTTEN.format(memory.names),
                 )
+        return not self._failures
 
     @property
     def _undoes(self) -> bool:
@@ -190,6 +195,10 @@ class _Search:
     def singles(self, signals: Any) -> None:
         """Every point once, and what comes to light under it."""
         quiet = self._quiet
+        failing = failed_for_good(quiet) if self._undoes else ()
+        failed = [(self._try(self._plan(*one.faults), quiet, "free"), one.event) for one in failing]
+        if self._failures:
+            return  # every one of them is a single fault
         self._spread(quiet, [*points_of(quiet), *stolen_while_slow(quiet), *raised_once(quiet)])
         given = [signal if isinstance(signal, Signal) else Signal(signal) for signal in signals]
         if given:
@@ -197,11 +206,9 @@ class _Search:
             distinct = 1 < len(given) == len({signal.name for signal in given})
             self._spread(quiet, signals_again(quiet, early=early, distinct=distinct))
         self._try(Faults(workers=self._workers, always_suspend=True), quiet, "same")
-        if self._undoes:
-            for point in failed_for_good(quiet):
-                failed = self._try(self._plan(*point.faults), quiet, "free")
-                if failed is not None:
-                    self._spread(failed, points_of(failed, after=point.event))
+        for sim, event in failed:
+            if sim is not None:
+                self._spread(sim, points_of(sim, after=event))
 
     def _spread(self, base: Simulation, points: Iterable[Point]) -> None:
         """Try these points, all on the plan of ``base``; then what is new under them."""

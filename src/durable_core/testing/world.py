@@ -59,6 +59,8 @@ from .witness import Call, Moment, Violation, Witness
 LEASE = timedelta(seconds=30)
 CALLS_MAX = 10_000
 DAYS_MAX = 4_000
+DRAINING_TURNS = 3
+"""So many turns of the loop it takes until a worker that is told to end begins nothing new."""
 BACK_S = 1.0
 """How long after a process died another one takes its place."""
 
@@ -356,6 +358,8 @@ class World:
             self.trouble_s = self.time.seconds
             self._stops[process].set()
             self._later(self._spawn, 0.0)
+            for _ in range(DRAINING_TURNS):  # it drains before it hears of its commit
+                await asyncio.sleep(0)
 
     def _end_leases(self) -> None:
         for run in self.stored.values():
@@ -371,8 +375,14 @@ class World:
                 f"the simulation went on for {self.witness.counts['any']} calls of the store and "
                 f"{days:.0f} virtual days: does the workflow end? (a loop whose until is never "
                 "true, a retry without a limit, a wait that is always begun again)"
+                f"{self._busiest()}"
             )
             self.loop.stop()
+
+    def _busiest(self) -> str:
+        """The step that was called most often."""
+        steps = Counter(call.label.split("/")[0] for call in self.calls)
+        return "".join(f"; {step} was called {n:,} times" for step, n in steps.most_common(1))
 
     # --- around each call of a handler -----------------------------------------------------------
 
