@@ -104,9 +104,14 @@ def check_unit(
     if completed is not None:
         end = unit.order[completed]
         after = [record for record in unit.begins if record["place"] > end]
-        if after:
-            wrong.append(f"{where}: begun again after it was completed")
+        wrong += [
+            f"{where}: begun again after it was completed: {_shown(record)}" for record in after
+        ]
     return wrong
+
+
+def _shown(record: Record) -> str:
+    return f"attempt {record['attempt']} by {record['pid']} at {record.get('at', 0):.3f}"
 
 
 def check_rollback(

@@ -71,8 +71,8 @@ class LedgerWriter:
         return await asyncio.shield(self.note_soon(**record))
 
     def note_soon(self, **record: Any) -> asyncio.Task[int]:
-        """Record something, with the time that it is now."""
-        asking = asyncio.ensure_future(self._ask({**record, "at": time.monotonic()}))
+        """Record something, with the time that it is now unless another is given."""
+        asking = asyncio.ensure_future(self._ask({"at": time.monotonic(), **record}))
         self._asking.add(asking)
         asking.add_done_callback(self._asking.discard)
         return asking

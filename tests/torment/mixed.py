@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import os
 import time
+from contextvars import ContextVar
 from typing import Any
 
 from tests.torment.ledger import LedgerWriter
@@ -18,6 +19,10 @@ from tests.torment.ledger import LedgerWriter
 from durable_core import Branch, Retry, StepContext, TerminalError, Undo, Workflow
 
 Ctx = StepContext[LedgerWriter, Any]
+
+BEGAN_AT: ContextVar[float] = ContextVar("BEGAN_AT")
+"""When the engine said that it starts this attempt, before it looked a last time whether it may:
+a process that is stopped right behind that look has begun before."""
 
 RETRY = Retry(max_attempts=4, initial=0.01, max_delay=0.05)
 STEPS = 6
@@ -41,7 +46,7 @@ async def report(ctx: Ctx, value: Any, *, undo: bool = False) -> dict[str, Any]:
         "pid": os.getpid(),
         "nonce": nonce,
     }
-    await ctx.deps.note(op="begin", **facts)
+    await ctx.deps.note(op="begin", at=BEGAN_AT.get(), **facts)
     await asyncio.sleep(0.002 + 0.03 * fraction(nonce))
     flaky = ctx.attempt == 1 and fraction(ctx.run_id, unit) < 0.1
     await ctx.deps.note(op="fail" if flaky else "end", **facts)

@@ -117,7 +117,7 @@ class Line:
         self._deaf = fault in (Fault.LATE, Fault.AFTER)
         if fault is Fault.LATE:
             self._to_client.transport.abort()
-        if armed is not None:
+        if armed is not None and fault is not Fault.AFTER:
             await asyncio.sleep(armed.pause_s)
         self._to_server.write(whole)
         await self._to_server.drain()
@@ -196,13 +196,14 @@ class Proxy:
         return self._server._replace(netloc=netloc).geturl()
 
     def arm(self, fault: Fault, verb: str = "", *, pause_s: float = 0.0) -> None:
-        """Let the next request whose name begins with ``verb`` meet this fault."""
+        """Let the next request whose name begins with ``verb`` meet this fault; ``pause_s`` is by
+        how much ``LATE`` is late, and ``DELAY`` delayed."""
         self._armed.append(Armed(fault, verb, pause_s))
 
     @property
-    def waiting(self) -> int:
-        """Faults that have found no request yet."""
-        return len(self._armed)
+    def awaited(self) -> list[str]:
+        """Names of requests that faults wait for."""
+        return [armed.verb for armed in self._armed]
 
     def go_dark(self) -> None:
         """Let nothing through, and tell nobody, until ``go_light``."""

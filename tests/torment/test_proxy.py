@@ -136,7 +136,7 @@ async def test_a_fault_waits_for_its_verb(proxy: Proxy, store: PgStore) -> None:
     proxy.arm(Fault.BEFORE, "renew")
     await started(store)
     await store.commit([step()])
-    assert (proxy.waiting, proxy.fired) == (1, {})
+    assert (proxy.awaited, proxy.fired) == (["renew"], {})
     with pytest.raises(StoreUnavailableError):
         await store.renew([lease()], lease_ms=1_000)
     assert proxy.hit == {"renew": 1}

@@ -40,5 +40,6 @@ async def test_two_workers_share_the_runs_and_execute_none_twice(url: str) -> No
     shares = Counter(record["pid"] for record in records if record["op"] == "begin")
     print(f"{RUNS} runs in {time.monotonic() - began:.0f} s, shared {dict(shares)}")
     assert wrong == []
+    assert not [record for record in records if record["op"] == "lost"]
     assert set(shares) == {one.pid, two.pid}
     assert min(shares.values()) >= sum(shares.values()) / 10

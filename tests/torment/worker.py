@@ -6,27 +6,36 @@ import argparse
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from tests.torment.ledger import LedgerWriter
-from tests.torment.mixed import WORKFLOWS
+from tests.torment.mixed import BEGAN_AT, WORKFLOWS
 
-from durable_core import Engine
-from durable_core.engine.observer import LeaseLost, ObservedEvent
+from durable_core import Engine, Limits
+from durable_core.engine.observer import AttemptStarted, LeaseLost, ObservedEvent
+
+LIMITS = Limits(worker_deaths=15)
+"""Where workers are killed every second, some innocent run loses five of them in a row; one that
+cannot be executed still comes to be held within a minute."""
 
 
-class Confessions:
-    """Tells the ledger of every run that was lost, so that its attempts may be lost too."""
+class Witness:
+    """Says when attempts began, and tells the ledger of runs that were lost, so that their
+    attempts may be lost too."""
 
     def __init__(self, ledger: LedgerWriter) -> None:
         self._ledger = ledger
 
     def on_event(self, event: ObservedEvent) -> None:
-        """A lost lease is noted; the rest is nobody's business."""
-        if isinstance(event, LeaseLost):
-            self._ledger.note_soon(op="lost", run=event.run_id, pid=os.getpid())
+        """What is told of an attempt is told in the task that will call the handler."""
+        match event:
+            case AttemptStarted():
+                BEGAN_AT.set(time.monotonic())
+            case LeaseLost():
+                self._ledger.note_soon(op="lost", run=event.run_id, pid=os.getpid())
 
 
 async def main() -> None:
@@ -48,7 +57,9 @@ async def main() -> None:
 
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    engine = Engine(options.url, WORKFLOWS, lifespan=ledger, observers=[Confessions(writer)])
+    engine = Engine(
+        options.url, WORKFLOWS, lifespan=ledger, observers=[Witness(writer)], limits=LIMITS
+    )
     worker = engine.worker(
         concurrency=options.concurrency,
         lease=timedelta(seconds=options.lease),
