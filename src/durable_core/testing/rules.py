@@ -77,7 +77,7 @@ def _once(sim: Simulation) -> Iterator[Violation]:
                 )
     lawless = sim.fired["Theft"] or sim.fired["ClockJump"]
     for call in sim.world.calls:
-        if call.too_late and not lawless and not call.woken:
+        if call.too_late and not lawless:
             yield Violation(
                 "I-ONCE",
                 f"the handler of {call.label} began again after its end was committed",
