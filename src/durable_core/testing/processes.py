@@ -176,16 +176,22 @@ class ProcessLoop(VirtualLoop):
             begun.append(task)
         return task
 
+    def hush(self) -> None:
+        """Nobody is to complain of tasks that stand still for good."""
+        for task in self._tasks:
+            left: Any = task
+            left._log_destroy_pending = False
+
     def bury(self) -> None:
         """Close the coroutines of all tasks that are left, so that nobody hears of them again.
         Their ``finally`` blocks run then, so nobody must look at the dead any more."""
+        self.hush()
         tasks, self._tasks = self._tasks, []
         with warnings.catch_warnings():
             # What a ``finally`` would have awaited, it does not.
             warnings.simplefilter("ignore", RuntimeWarning)
             for task in tasks:
+                left: Any = task
                 if not task.done():
-                    left: Any = task
-                    left._log_destroy_pending = False
                     with suppress(BaseException):
                         left.get_coro().close()

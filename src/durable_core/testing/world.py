@@ -58,7 +58,7 @@ from .witness import Call, Moment, Violation, Witness
 
 LEASE = timedelta(seconds=30)
 CALLS_MAX = 10_000
-DAYS_MAX = 4_000
+DAYS_MAX = 40_000
 DRAINING_TURNS = 3
 """So many turns of the loop it takes until a worker that is told to end begins nothing new."""
 BACK_S = 1.0
@@ -182,6 +182,7 @@ class World:
             self.loop.bury()
             raise
         finally:
+            self.loop.hush()
             self.loop.close()
             asyncio.set_event_loop(None)
         if self._broken is not None:
