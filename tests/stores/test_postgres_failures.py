@@ -40,6 +40,33 @@ async def test_a_server_that_never_answers_is_named_in_time() -> None:
         assert time.monotonic() - before < 2
 
 
+async def test_a_lock_held_too_long_is_named(place: Place) -> None:
+    """The server gives up before we do: so it is known that nothing was written, and nobody goes
+    on waiting there."""
+    async with place.opened(timeout_s=0.5) as store, place.connected() as other:
+        await started(store)
+        async with other.transaction():
+            await other.execute("SELECT FROM lease FOR UPDATE")
+            with pytest.raises(StoreUnavailableError, match=r"lock .*in time: find who") as caught:
+                await store.commit([step()])
+            assert not caught.value.outcome_unknown
+            assert not await somebody_waits(place)
+        assert (await store.commit([step()])).verdicts == (CommitVerdict.APPLIED,)
+
+
+async def test_a_verb_that_takes_too_long_is_ended_by_the_server(place: Place) -> None:
+    async with place.opened(timeout_s=0.5) as store:
+        await place.eyes.execute(
+            "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql "
+            "AS 'BEGIN PERFORM pg_sleep(1000); RETURN new; END';"
+            "CREATE TRIGGER slow BEFORE INSERT ON run FOR EACH ROW EXECUTE FUNCTION slow()"
+        )
+        with pytest.raises(StoreUnavailableError, match="statement_timeout") as caught:
+            await store.create([new_run()])
+        assert not caught.value.outcome_unknown
+        assert await place.at_rest()
+
+
 async def test_what_others_make_us_repeat_is_repeated(place: Place) -> None:
     async with place.opened() as store:
         await place.eyes.execute(SERIALIZATION_FAILURES)
