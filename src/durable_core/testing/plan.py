@@ -18,7 +18,7 @@ from ..errors import DurableError
 
 VERBS = ("claim", "commit", "renew", "inbox", "create", "deliver", "journal", "get")
 STORE_ERRORS = ("refused", "lost", "landed")
-OPERATIONS = ("cancel", "terminate", "pause", "unpause", "retry")
+OPERATIONS = ("cancel", "terminate", "pause", "unpause", "retry", "start")
 
 When = Literal["before", "after"]
 WHENS: tuple[When, ...] = ("before", "after")
@@ -126,7 +126,8 @@ class SignalAt:
 
 @attrs.frozen(slots=True, kw_only=True)
 class Operate:
-    """After the nth commit, an operator acts on the run."""
+    """After the nth commit, an operator acts on the run; ``start``: somebody starts it again,
+    by the same id."""
 
     what: str = attrs.field(validator=_one_of(*OPERATIONS))
     nth: int = attrs.field(default=1, validator=_count)

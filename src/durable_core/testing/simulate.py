@@ -85,7 +85,7 @@ def simulate(
         deps=None if deps is None else deps(),
         begin=lambda engine: _begin(engine, workflow, input, early),
         send=lambda engine, reverse: _send(engine, sent[::-1] if reverse else sent),
-        operate=_operate,
+        operate=lambda engine, what: _operate(engine, what, workflow, input),
         resume=None if resume is NOT_GIVEN else lambda engine: _resume(engine, resume),
         conn=conn,
         limits=limits,
@@ -162,7 +162,7 @@ async def _send(engine: Engine, sent: Sent) -> None:
             await engine.signal(RUN_ID, signal.name, signal.payload, dedupe_id=key)
 
 
-async def _operate(engine: Engine, what: str) -> None:
+async def _operate(engine: Engine, what: str, workflow: Any, input: Any) -> None:
     with suppress(RunFinishedError):
         match what:
             case "cancel":
@@ -173,6 +173,8 @@ async def _operate(engine: Engine, what: str) -> None:
                 await engine.pause(RUN_ID)
             case "unpause":
                 await engine.unpause(RUN_ID)
+            case "start":
+                await engine.start(workflow, input, id=RUN_ID)
             case _:
                 await engine.retry(RUN_ID)
 
