@@ -10,7 +10,7 @@ UV := $(if $(NO_UV),,$(shell command -v uv 2>/dev/null))
 PYTEST_ARGS ?= -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint check bench format lock clean
+.PHONY: help install demo test torture lint check bench format lock clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -37,6 +37,10 @@ demo: $(STAMP) ## run real orders through a workflow while its worker is killed
 
 test: $(STAMP) ## run all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# `make torture TORTURE_ARGS="--schedules 100000 --seed 7"` for more, and for others.
+torture: $(STAMP) ## tens of thousands of simulated schedules, and what they add up to
+	$(BIN)/python -m tests.torture $(TORTURE_ARGS)
 
 lint: $(STAMP) ## ruff, mypy and import-linter, without the tests
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -76,33 +76,40 @@ def faults(
     raise or are slow, late signals, a clock that jumps. ``children``: workflows that are children
     by name only.
     """
+    _check_size(max_faults, "max_faults", 0)
     units = tuple(dict.fromkeys(_units(Registry((workflow, *children)))))
-    kinds = [_of_units(units)] * bool(units) + [_of_verbs()]
-    if races:
-        kinds += [_raised(units)] * bool(units) + [_outside()]
-        kinds += [_signals()] * bool(signals)
-    return _plans(st.one_of(kinds), max_faults)
+    return _plans(max_faults, units, races, bool(signals))
 
 
 def schedules(max_faults: int = 3) -> SearchStrategy[Faults]:
     """Plans for any workflow: what happens to processes, leases and calls of the store."""
-    return _plans(_of_verbs(), max_faults)
+    _check_size(max_faults, "max_faults", 0)
+    return _plans(max_faults)
 
 
-def _plans(fault: SearchStrategy[Fault], max_faults: int) -> SearchStrategy[Faults]:
-    if isinstance(max_faults, bool) or not isinstance(max_faults, int) or max_faults < 0:
-        raise DurableError(f"max_faults must be a whole number from 0, not {max_faults!r}")
-    return st.builds(
-        _plan,
-        st.lists(fault, max_size=max_faults, unique=True),
-        workers=st.sampled_from((2, 1, 3)),
-        seed=st.integers(0, 3),
-        always_suspend=st.sampled_from((False, False, False, True)),
+@st.composite
+def _plans(
+    draw: st.DrawFn,
+    max_faults: int,
+    units: tuple[str, ...] = (),
+    races: bool = False,
+    signals: bool = False,
+) -> Faults:
+    kinds = [_of_units(units)] * bool(units) + [_of_verbs()]
+    if races:
+        kinds += [_raised(units)] * bool(units) + [_outside()]
+        kinds += [_signals()] * signals
+    return Faults(
+        *draw(st.lists(st.one_of(kinds), max_size=max_faults, unique=True)),
+        workers=draw(st.sampled_from((2, 1, 3))),
+        seed=draw(st.integers(0, 3)),
+        always_suspend=draw(st.sampled_from((False, False, False, True))),
     )
 
 
-def _plan(faults: list[Fault], **options: Any) -> Faults:
-    return Faults(*faults, **options)
+def _check_size(size: object, what: str, least: int) -> None:
+    if isinstance(size, bool) or not isinstance(size, int) or size < least:
+        raise DurableError(f"{what} must be a whole number from {least}, not {size!r}")
 
 
 _nth = st.integers(1, 3)
@@ -111,6 +118,7 @@ _when = st.sampled_from(f.WHENS)
 _verb = st.sampled_from(("commit", "commit", "commit", "claim", "renew", *f.VERBS))
 
 
+@lru_cache(maxsize=100)
 def _of_units(units: Sequence[str]) -> SearchStrategy[Fault]:
     unit = st.sampled_from(units)
     crash = st.builds(f.Crash, unit=unit, nth=_nth, when=_when)
@@ -134,6 +142,7 @@ def _of_verbs() -> SearchStrategy[Fault]:
     )
 
 
+@lru_cache(maxsize=100)
 def _raised(units: Sequence[str]) -> SearchStrategy[Fault]:
     unit = st.sampled_from(units)
     return st.one_of(
@@ -242,11 +251,16 @@ def workflows(max_depth: int = DEPTH_MAX, *, suspends: bool = True) -> SearchStr
     ever, and, with ``suspends``, return ``Suspend`` once: give ``simulate`` a ``resume=``.
     ``max_depth`` bounds how deep children lie in children; 1 is a workflow without any.
     """
-    if isinstance(max_depth, bool) or not isinstance(max_depth, int) or max_depth < 1:
-        raise DurableError(f"max_depth must be a whole number from 1, not {max_depth!r}")
-    return _parts(min(max_depth, DEPTH_MAX), suspends, 5).map(partial(_built, "main"))
+    _check_size(max_depth, "max_depth", 1)
+    return _workflows(min(max_depth, DEPTH_MAX), suspends)
 
 
+@st.composite
+def _workflows(draw: st.DrawFn, depth: int, suspends: bool) -> Generated:
+    return _built("main", draw(_parts(depth, suspends, 5)))
+
+
+@cache
 def _parts(depth: int, suspends: bool, most: int) -> SearchStrategy[Any]:
     kinds = [*_flat(suspends)]
     if depth > 1:
