@@ -98,7 +98,7 @@ def explore(
     seed: int = 0,
 ) -> Report:
     """Simulate the workflow under every single fault; with ``crashes=2`` under every pair of
-    crashes and pauses too, or ``sample`` of them, drawn by ``seed``.
+    crashes and pauses too, or ``sample`` of them. ``seed``: of what is random, that draw included.
 
     Checked are the engine's invariants, that the result does not depend on the schedule, and
     ``check(sim)``, which holds your own assertions: it is called for every schedule, also for
@@ -123,7 +123,7 @@ def explore(
         limits=limits,
     )
     memory = Memory((workflow, *children), (check, snapshot, deps, conn, resume))
-    search = _Search(workflow.name, play, check, workers, snapshot)
+    search = _Search(workflow.name, play, check, workers, snapshot, seed)
     if search.begin(workflow, memory) and search.forgetting(memory):
         search.singles(signals)
         if crashes == 2 and search.report.counterexample is None:
@@ -139,12 +139,14 @@ class _Search:
         check: Callable[[Simulation], Any] | None,
         workers: int,
         snapshot: Callable[[Any], Any] | None,
+        seed: int,
     ) -> None:
         self.report = Report(name)
         self._play = play
         self._check = check
         self._snapshot = snapshot
         self._workers = workers
+        self._seed = seed
         self._seen: set[Mark] = set()
         self._states: set[int] = set()
         self._failures = 0
@@ -156,10 +158,10 @@ class _Search:
 
     def begin(self, workflow: Definition, memory: Memory) -> bool:
         """The quiet simulations; False if they are wrong already."""
-        self._quiet = self._play(Faults(workers=self._workers))
+        self._quiet = self._play(self._plan())
         with memory:
             memory.forget()
-            other = self._play(Faults(workers=self._workers, seed=1), start_ms=OTHER_DATE_MS)
+            other = self._play(self._plan(seed=self._seed + 1), start_ms=OTHER_DATE_MS)
         self._unsteady = unsteady_units(self._quiet, other)
         self._judge(self._quiet, None, "free", found=tuple(quiet_trouble(workflow, self._quiet)))
         found = list(outcome_differs(other, self._quiet, "alike"))
@@ -175,7 +177,7 @@ class _Search:
             return True
         failing = [point.faults for point in failed_for_good(self._quiet)]
         for faults in ((), *failing) if self._undoes else ((),):
-            plan = Faults(*faults, workers=1, always_suspend=True)
+            plan = Faults(*faults, workers=1, seed=self._seed, always_suspend=True)
             with memory:
                 memory.forget()
                 base = self._play(plan)
@@ -205,7 +207,7 @@ class _Search:
             early = all(signal.early for signal in given)
             distinct = 1 < len(given) == len({signal.name for signal in given})
             self._spread(quiet, signals_again(quiet, early=early, distinct=distinct))
-        self._try(Faults(workers=self._workers, always_suspend=True), quiet, "same")
+        self._try(self._plan(always_suspend=True), quiet, "same")
         for sim, event in failed:
             if sim is not None:
                 self._spread(sim, points_of(sim, after=event))
@@ -269,8 +271,8 @@ class _Search:
 
     # --- one schedule ----------------------------------------------------------------------------
 
-    def _plan(self, *faults: Fault) -> Faults:
-        return Faults(*faults, workers=self._workers)
+    def _plan(self, *faults: Fault, **how: Any) -> Faults:
+        return Faults(*faults, **{"workers": self._workers, "seed": self._seed} | how)
 
     def _try(self, plan: Faults, base: Simulation, compare: Compare) -> Simulation | None:
         """Simulate and check; None if it failed, or if the plan did not happen."""

@@ -21,7 +21,8 @@ class Memory:
         spared = {
             use.variable
             for instrument in instruments
-            for function in reached(instrument)
+            for part in (instrument, *_methods(instrument))
+            for function in reached(part)
             for use in uses_of(function)
         }
         self.variables = tuple(
@@ -68,7 +69,8 @@ def _copy(value: Any) -> Any:
     match value:
         case dict():
             copied = value.copy()
-            copied.update((key, _copy(member)) for key, member in value.items())
+            for key, member in value.items():
+                copied[key] = _copy(member)
             return copied
         case list():
             return [_copy(member) for member in value]
@@ -80,7 +82,14 @@ def _copy(value: Any) -> Any:
 
 def _refill(value: Any, kept: Any) -> None:
     value.clear()
-    if isinstance(value, dict | set):
+    if isinstance(value, dict):
+        for key, member in kept.items():
+            value[key] = member
+    elif isinstance(value, set):
         value.update(kept)
     else:
         value.extend(kept)
+
+
+def _methods(instrument: Any) -> tuple[Any, ...]:
+    return tuple(vars(instrument).values()) if isinstance(instrument, type) else ()
