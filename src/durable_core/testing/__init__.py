@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .counterexample import CounterexampleError as CounterexampleError
     from .explore import Report as Report
     from .explore import explore as explore
+    from .findings import Finding as Finding
+    from .findings import findings as findings
     from .memory import MemoryStore as MemoryStore
     from .plan import ClockJump as ClockJump
     from .plan import Crash as Crash
@@ -56,6 +58,7 @@ __all__ = [
     "CounterexampleError",
     "Crash",
     "Faults",
+    "Finding",
     "InlineExecutor",
     "MemoryStore",
     "Operate",
@@ -80,6 +83,7 @@ __all__ = [
     "explore",
     "faults",
     "find_binaries",
+    "findings",
     "payloads",
     "postgres_for_tests",
     "replay",
@@ -95,6 +99,7 @@ _HOMES = {
     "CounterexampleError": "counterexample",
     "Crash": "plan",
     "Faults": "plan",
+    "Finding": "findings",
     "InlineExecutor": "virtual_time",
     "MemoryStore": "memory",
     "Operate": "plan",
@@ -120,6 +125,7 @@ _HOMES = {
     "explore": "explore",
     "faults": "strategies",
     "find_binaries": "postgres_binaries",
+    "findings": "findings",
     "payloads": "strategies",
     "postgres_for_tests": "postgres",
     "replay": "replay",

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+
+import attrs
+
+
+@attrs.frozen(slots=True)
+class Event:
+    """A line of the chronicle: seconds since the start, the process, what happened, and to which
+    unit or verb. ``detail`` tells more."""
+
+    at_s: float
+    process: str
+    what: str
+    where: str
+    detail: str = ""
+
 
 MARKS = {"dies": "x", "freezes": "~", "store error": "!", "lease is stolen": "!", "raises": "!"}
 TROUBLE = (*MARKS, "told to stop", "clock jumps", "signals are sent", "operator")
 """How the events begin that are the plan's doing."""
 
 
-def drawn(chronicle: Sequence[Any], pointed_at: int | None = None) -> str:
+def drawn(chronicle: Sequence[Event], pointed_at: int | None = None) -> str:
     """Lines of time, process, event and place; what went wrong has a mark in the margin, and an
     arrow points at one event."""
     width = max((len(event.process) for event in chronicle), default=0)

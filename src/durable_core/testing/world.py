@@ -53,6 +53,7 @@ from .plan import (
 from .processes import Process, ProcessLoop, current_process
 from .simulated_store import SimulatedStore
 from .surroundings import simulated
+from .timeline import Event
 from .virtual_time import DeadlockError, InlineExecutor, VirtualTime
 from .witness import Call, Moment, Violation, Witness
 
@@ -80,18 +81,6 @@ class SimulationLimitError(DurableError):
     """
 
     simulation: Any = None
-
-
-@attrs.frozen(slots=True)
-class Event:
-    """A line of the chronicle: seconds since the start, the process, what happened, and to which
-    unit or verb. ``detail`` tells more."""
-
-    at_s: float
-    process: str
-    what: str
-    where: str
-    detail: str = ""
 
 
 class World:
