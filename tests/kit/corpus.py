@@ -16,16 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 import attrs
-
-from durable_core import Retry, Workflow
-from durable_core.kernel.limits import Limits
-from durable_core.testing.explore import Report, explore
-from durable_core.testing.plan import Crash, Fault, Faults, Operate
-from durable_core.testing.simulate import NOT_GIVEN, Signal, simulate
-from durable_core.testing.simulation import Simulation
-from durable_core.workflow.nodes import Branch, Undo
-
-from .ledger import (
+from tests.kit.ledger import (
     Ledger,
     act,
     add_one,
@@ -42,6 +33,14 @@ from .ledger import (
     three,
     undo,
 )
+
+from durable_core import Retry, Workflow
+from durable_core.kernel.limits import Limits
+from durable_core.testing.explore import Report, explore
+from durable_core.testing.plan import Crash, Fault, Faults, Operate
+from durable_core.testing.simulate import NOT_GIVEN, Signal, simulate
+from durable_core.testing.simulation import Simulation
+from durable_core.workflow.nodes import Branch, Undo
 
 Flow = Workflow[Any, Any]
 
@@ -200,8 +199,11 @@ def _cancelled(*nths: int) -> tuple[tuple[Faults, str], ...]:
     return tuple((Faults(Operate(what="cancel", nth=nth)), "cancelled") for nth in nths)
 
 
-def _deadly(times: int) -> Faults:
-    faults: Iterable[Fault] = (Crash(unit="deadly", nth=nth) for nth in range(1, times + 1))
+def _deadly(*units: str) -> Faults:
+    """A worker dies in each of these handlers, in this order."""
+    faults: list[Fault] = []
+    for place, unit in enumerate(units):
+        faults.append(Crash(unit=unit, nth=1 + units[:place].count(unit)))
     return Faults(*faults)
 
 
@@ -275,6 +277,7 @@ def agents() -> list[Case]:
             name="agent: one turn",
             workflow=one,
             resume="yes",
+            trials=_cancelled(1),
             result={"plan": _answered("plan"), "do": "do"},
         ),
         Case(
@@ -328,7 +331,7 @@ def timely() -> list[Case]:
         .step("z", act)
     )
     late: Flow = Workflow("late").step("slow", stubborn, timeout=4, retry=PATIENT)
-    poison: Flow = Workflow("poison").step("deadly", act)
+    poison: Flow = Workflow("poison").step("deadly", act).step("grim", act)
     words = (Signal("word", "first"), Signal("word", "second"))
     return [
         Case(
@@ -345,6 +348,12 @@ def timely() -> list[Case]:
             trials=tuple((Faults(Operate(what="cancel", nth=n)), "cancelled") for n in (1, 2)),
         ),
         Case(
+            name="busy, then a signal",
+            workflow=Workflow("busy").step("lasts", linger).wait_for_signal("word"),
+            signals=words[:1],
+            result={"lasts": "lasts", "word": "first"},
+        ),
+        Case(
             name="started twice",
             workflow=pair("step", "sleep").workflow,
             result={"a": "a"},
@@ -355,9 +364,13 @@ def timely() -> list[Case]:
         Case(
             name="poison",
             workflow=poison,
-            result={"deadly": "deadly"},
+            result={"deadly": "deadly", "grim": "grim"},
             limits=Limits(worker_deaths=3),
-            trials=((_deadly(2), "completed"), (_deadly(3), "suspended")),
+            trials=(
+                (_deadly("deadly", "deadly"), "completed"),
+                (_deadly("deadly", "deadly", "deadly"), "suspended"),
+                (_deadly("deadly", "deadly", "grim", "grim"), "completed"),
+            ),
         ),
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .planting import Edit, Mutant
+from tests.kit.planting import Edit, Mutant
 
 KERNEL = "durable_core.kernel"
 ENGINE = "durable_core.engine"
@@ -55,7 +55,7 @@ SAGAS = (
             "                return\n"
             "            if undoing:\n                draft.record(j.UnitCompensated",
         ),),
-        first="saga",
+        first="torn",
     ),
     Mutant(
         "entries are not undone",
@@ -66,7 +66,7 @@ SAGAS = (
             "if unit in compensable and len(unit) == 1",
         ),),
         bug=50,
-        first="saga",
+        first="torn",
         quick=True,
     ),
     Mutant(
@@ -77,7 +77,7 @@ SAGAS = (
             "value=done.payload if",
             "value=fold.units[fold.completed[0]].payload if",
         ),),
-        first="saga",
+        first="torn",
     ),
     Mutant(
         "failed compensation swallowed",
@@ -110,7 +110,7 @@ SAGAS = (
             "if unit in compensable and fold.units[unit].child_id is None",
         ),),
         bug=50,
-        first="saga",
+        first="fallen",
     ),
 )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .planting import Edit, Mutant
+from tests.kit.planting import Edit, Mutant
 
 STATE = "durable_core.testing.memory_state:State"
 RUN = "durable_core.testing.memory_state:StoredRun"
@@ -184,7 +184,7 @@ MESSAGES = (
             "        return CommitVerdict.FENCED",
         ),),
         bug=28,
-        first="order",
+        first="busy",
     ),
     Mutant(
         "dedupe forgotten",
@@ -212,17 +212,6 @@ MESSAGES = (
         "token never closed",
         "the token of a suspension that was given up stays open",
         (Edit(f"{STATE}._apply", "del run.tokens[token]", "pass"),),
-        bug=21,
-        first="agent",
-    ),
-    Mutant(
-        "stale token accepted",
-        "a resumption with a token that was never opened, or is closed, is delivered",
-        (Edit(
-            f"{STATE}.deliver",
-            "if message.token is not None and token is None:",
-            "if False:",
-        ),),
         bug=21,
         first="agent",
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .planting import Edit, Mutant
+from tests.kit.planting import Edit, Mutant
 
 ENGINE = "durable_core.engine"
 STATE = "durable_core.testing.memory_state:State"

@@ -237,6 +237,9 @@ class Witness:
             self._breach("I-ATOMIC", "not all entries of a commit were written", commit)
         if any(child.run_id not in self._rows() for child in commit.children):
             self._breach("I-ATOMIC", "a child run was not created with the commit", commit)
+        tokens = [run.tokens.get(token) for token in commit.tokens_closed]
+        if any(token is not None and not token.used for token in tokens):
+            self._breach("I-ATOMIC", "a token was closed by a commit, and is still open", commit)
         self._take(row, run, commit)
         self._remember(commit)
         last = row.entries + len(commit.entries)
