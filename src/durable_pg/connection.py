@@ -307,9 +307,12 @@ class Connections:
             if known is not None and undo is not None:
                 async with asyncio.timeout(CLOSE_S):
                     await undo()
+        except TimeoutError:
+            cast(Connection, known).terminate()
         except DRIVER_ERRORS:
             with suppress(*DRIVER_ERRORS):  # also ends the statement that is under way, if any
-                await cast(Connection, known).close(timeout=CLOSE_S)
+                async with asyncio.timeout(CLOSE_S):
+                    await cast(Connection, known).close()
         finally:
             await _release(cast(Pool, self._transactions), conn)
 

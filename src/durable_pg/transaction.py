@@ -124,8 +124,9 @@ class PgTransaction:
         """It is the very transaction that was begun, and still open."""
         if self._is_closed():
             raise DurableError(
-                f"The connection to {self._place} was closed in the middle of a transaction of "
-                "the store. Nothing was written."
+                f"The connection to {self._place} was closed in the middle of a transaction of the "
+                "store: by the handler, or by the server, which does not let a transaction idle "
+                "for long. Nothing was written."
             )
         if await self.conn.fetchval(TRANSACTION_ID) != self._id:
             raise _is_over()
