@@ -43,6 +43,7 @@ def assert_durable(
     signals: Mapping[str, Any] | Sequence[Signal] = (),
     resume: Any = NOT_GIVEN,
     check: Callable[[Simulation], Any] | None = None,
+    snapshot: Callable[[Any], Any] | None = None,
     max_examples: int = 100,
     max_faults: int = 3,
     crashes: int = 1,
@@ -55,9 +56,9 @@ def assert_durable(
 
     ``inputs``: one input, or a strategy for them. Checked are the engine's rules, that the result
     does not depend on the schedule, and ``check(sim)``, with your own assertions; it is called
-    for runs that failed or were cancelled too, so look at ``sim.status``. ``crashes``: as for
-    ``explore``, 0 leaves that part out. ``max_examples`` bounds the random plans of at most
-    ``max_faults`` each. The rest is as for ``simulate``.
+    for runs that failed or were cancelled too, so look at ``sim.status``. ``crashes`` and
+    ``snapshot``: as for ``explore``; ``crashes=0`` leaves that part out. ``max_examples`` bounds
+    the random plans of at most ``max_faults`` each. The rest is as for ``simulate``.
     """
     if isinstance(crashes, bool) or crashes not in (0, 1, 2):
         raise DurableError(f"crashes must be 0, 1 or 2, not {crashes!r}")
@@ -71,25 +72,34 @@ def assert_durable(
         "limits": limits,
     }
     with _silence():
-        _assert(workflow, strategy, crashes, check, max_examples, max_faults, world)
+        if crashes:
+            _explore(
+                workflow,
+                strategy,
+                world | {"crashes": crashes, "check": check, "snapshot": snapshot},
+            )
+        _assert(workflow, strategy, check, max_examples, max_faults, world)
+
+
+def _explore(
+    workflow: Definition, strategy: st.SearchStrategy[Any], how: Mapping[str, Any]
+) -> None:
+    simplest = find(strategy, lambda _: True, settings=_settings(1))
+    try:
+        explore(workflow, simplest, **how).check()
+    except CounterexampleError as error:
+        error.add_note(_told(workflow.name, simplest))
+        raise
 
 
 def _assert(
     workflow: Definition,
     strategy: st.SearchStrategy[Any],
-    crashes: int,
     check: Callable[[Simulation], Any] | None,
     max_examples: int,
     max_faults: int,
     world: Mapping[str, Any],
 ) -> None:
-    if crashes:
-        simplest = find(strategy, lambda _: True, settings=_settings(1))
-        try:
-            explore(workflow, simplest, crashes=crashes, check=check, **world).check()
-        except CounterexampleError as error:
-            error.add_note(_told(workflow.name, simplest))
-            raise
     judge = _Judge(workflow, partial(simulate, workflow, **world), check)
     signals, children = world["signals"], world["children"]
     plans = faults(workflow, max_faults=max_faults, signals=signals, children=children)
@@ -167,7 +177,7 @@ class _Judge:
         """Kept for as long as the input is the same object."""
         if self._quiet is None or self._quiet.input is not input:
             sim = self._play(input)
-            other = self._play(input, start_ms=OTHER_DATE_MS)
+            other = self._play(input, Faults(seed=1), start_ms=OTHER_DATE_MS)
             self._quiet = _Quiet(input, sim, unsteady_units(sim, other))
         return self._quiet
 
