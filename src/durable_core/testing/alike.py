@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+SIMPLE = (str, int, float, bytes, type(None))
 LOOKED_AT_MAX = 10_000
 """So many members are looked at for one that a value may hold."""
 
@@ -15,6 +16,8 @@ LOOKED_AT_MAX = 10_000
 def alike(one: Any, other: Any) -> bool:
     """Equal; objects of one class are compared by their fields. What has no fields and no
     equality of its own is taken for alike: nobody can tell."""
+    if isinstance(one, SIMPLE):
+        return _equal(one, other)
     match one, other:
         case (list(), list()) | (tuple(), tuple()):
             return len(one) == len(other) and all(map(alike, one, other))
@@ -27,6 +30,10 @@ def alike(one: Any, other: Any) -> bool:
         return all(alike(getattr(one, name, None), getattr(other, name, None)) for name in names)
     if type(one) is type(other) and "__eq__" not in _methods(one):
         return True
+    return _equal(one, other)
+
+
+def _equal(one: Any, other: Any) -> bool:
     return bool(one == other) or (one != one and other != other)  # noqa: PLR0124  # NaN
 
 
