@@ -244,7 +244,7 @@ def sagas() -> list[Case]:
     )  # fmt: skip
     return [
         Case(name="saga: trip", workflow=trip, status="failed", runs=2, gaps_s={"pay": (10.0,)}),
-        Case(name="saga: torn", workflow=torn, status="failed"),
+        Case(name="saga: torn", workflow=torn, status="failed", trials=_cancelled(1, 2)),
         Case(name="saga: stuck", workflow=stuck, status="compensation_failed"),
         Case(
             name="saga: waits",
@@ -268,6 +268,7 @@ def agents() -> list[Case]:
     one: Flow = Workflow("agent").step("plan", ask, compensate=undo).step("do", act)
     turns: Flow = (
         Workflow("turns")
+        .step("begin", act, compensate=undo)
         .parallel("tools", {"search": ask, "read": ask})
         .step("answer", ask)
         .sleep("pause", 90)
@@ -284,7 +285,9 @@ def agents() -> list[Case]:
             name="agent: two tools",
             workflow=turns,
             resume="yes",
+            trials=_cancelled(2),
             result={
+                "begin": "begin",
                 "tools": {name: _answered(f"tools/{name}") for name in ("search", "read")},
                 "answer": _answered("answer"),
             },
@@ -321,8 +324,8 @@ def timely() -> list[Case]:
     fifo: Flow = (
         Workflow("fifo")
         .wait_for_signal("one", "word", timeout=timedelta(days=1))
-        .sleep("between", 90)
         .wait_for_signal("two", "word", timeout=timedelta(days=1))
+        .sleep("pause", 90)
         .step("after", act)
     )
     silence: Flow = (
@@ -330,7 +333,9 @@ def timely() -> list[Case]:
         .wait_for_signal("word", timeout=60, on_timeout="continue")
         .step("z", act)
     )
-    late: Flow = Workflow("late").step("slow", stubborn, timeout=4, retry=PATIENT)
+    late: Flow = Workflow("late").parallel(
+        "both", {"slow": Branch(stubborn, timeout=4, retry=PATIENT), "long": linger}
+    )
     poison: Flow = Workflow("poison").step("deadly", act).step("grim", act)
     words = (Signal("word", "first"), Signal("word", "second"))
     return [
@@ -338,6 +343,7 @@ def timely() -> list[Case]:
             name="patient",
             workflow=patient,
             result={"third": 3},
+            trials=((Faults(Operate(what="pause")), "suspended"),),
             gaps_s={"third": (10.0, 20.0)},
         ),
         Case(
@@ -360,7 +366,7 @@ def timely() -> list[Case]:
             trials=((Faults(Operate(what="start")), "completed"),),
         ),
         Case(name="silence", workflow=silence, result=SILENCE),
-        Case(name="too late", workflow=late, result={"slow": 2}),
+        Case(name="too late", workflow=late, result={"both": {"slow": 2, "long": "both/long"}}),
         Case(
             name="poison",
             workflow=poison,

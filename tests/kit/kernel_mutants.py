@@ -333,14 +333,15 @@ DECISIONS = (
 
 CANCELS = (
     Mutant(
-        "cancel lost in a commit",
-        "messages that come while a commit is in flight are taken for seen, and dropped",
+        "cancel lost meanwhile",
+        "messages that come while a handler is at work are taken for seen, and dropped",
         (Edit(
             f"{ENGINE}.runner:Runner._take",
             "self._events.append(message_arrived(record))",
-            "self._busy or self._events.append(message_arrived(record))",
+            "self._out or self._events.append(message_arrived(record))",
         ),),
         bug=44,
+        first="torn",
     ),
     Mutant(
         "cancel overwritten by success",
@@ -351,6 +352,7 @@ CANCELS = (
             "frontier.ending is not None and",
         ),),
         bug=44,
+        first="busy",
     ),
     Mutant(
         "cancel stops at the child",

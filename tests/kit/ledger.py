@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -65,8 +66,9 @@ async def third_time(ctx: Ctx) -> int:
 
 
 async def linger(ctx: Ctx) -> str:
-    """Takes its time, then acts."""
-    await asyncio.sleep(40)
+    """Takes its time, then acts; told to stop, it does so all the same."""
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(40)
     return await act(ctx)
 
 

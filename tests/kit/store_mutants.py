@@ -213,7 +213,7 @@ MESSAGES = (
         "the token of a suspension that was given up stays open",
         (Edit(f"{STATE}._apply", "del run.tokens[token]", "pass"),),
         bug=21,
-        first="agent",
+        first="two tools",
     ),
 )  # fmt: skip
 

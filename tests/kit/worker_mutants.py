@@ -89,16 +89,6 @@ COMMITS = (
 
 WORKERS = (
     Mutant(
-        "drain hands nothing back",
-        "a worker that stops leaves its leases to expire",
-        (Edit(
-            f"{ENGINE}.runner:Runner._hand_back_when_idle",
-            "    self._busy = True\n",
-            "    self.drop()\n    return\n",
-        ),),
-        bug=15,
-    ),
-    Mutant(
         "leases are not renewed",
         "a handler that takes longer than a lease loses its run",
         (Edit(
@@ -126,3 +116,18 @@ WORKERS = (
 )  # fmt: skip
 
 WORKER_MUTANTS = (*COMMITS, *WORKERS)
+
+UNKILLED = (
+    Mutant(
+        "drain hands nothing back",
+        "a worker that stops leaves its leases to expire",
+        (Edit(
+            f"{ENGINE}.runner:Runner._hand_back_when_idle",
+            "    self._busy = True\n",
+            "    self.drop()\n    return\n",
+        ),),
+        bug=15,
+    ),
+)  # fmt: skip
+"""Not found yet: such a run goes on a lease later, and nothing says that this was too late. A rule
+is wanted: without a crash, no claim takes over a lease that has run out."""

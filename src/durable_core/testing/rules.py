@@ -89,11 +89,14 @@ def _once(sim: Simulation) -> Iterator[Violation]:
 def _reverse(sim: Simulation) -> Iterator[Violation]:
     """I-REVERSE: a rollback leaves out no unit that can be undone, and undoes no other."""
     can_be_undone = {(call.run_id, call.label) for call in sim.world.calls if call.has_undo}
+    children = {run_id for run_id, _ in can_be_undone}
     for run_id in sim.runs:
         left: dict[str, None] = {}
         for entry in sim.entries(run_id):
             unit = str(entry.unit)
-            if isinstance(entry, j.UnitCompleted) and (run_id, unit) in can_be_undone:
+            of_child = isinstance(entry, j.ChildCompleted) and entry.child_id in children
+            of_unit = isinstance(entry, j.UnitCompleted) and (run_id, unit) in can_be_undone
+            if of_child or of_unit:
                 left[unit] = None
             elif isinstance(entry, UNDO_ENDS):
                 left.pop(unit, None)
