@@ -117,11 +117,11 @@ SAGAS = (
 ATTEMPTS = (
     Mutant(
         "attempts are not persisted",
-        "the number of failed attempts begins at 0 again",
+        "the first failed attempt of a unit is not counted",
         (Edit(
             f"{KERNEL}.fold:Fold._attempt_failed",
             "state.attempts = entry.attempt",
-            "state.attempts = 0",
+            "state.attempts = entry.attempt if state.failure else 0",
         ),),
         bug=34,
         first="patient",
@@ -376,9 +376,9 @@ CANCELS = (
         "pause ignored",
         "a paused run goes on",
         (Edit(
-            f"{KERNEL}.transition:Held._attempts",
-            "fold.paused is not None or fold.parked",
-            "fold.parked",
+            f"{KERNEL}.messages:_pause",
+            "if draft.fold.ended is None and draft.fold.paused is None:",
+            "if draft.fold.ended is not None:",
         ),),
         first="patient",
     ),

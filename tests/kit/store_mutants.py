@@ -113,12 +113,12 @@ RUNS = (
             "self.deaths = 0",
         ),),
         bug=14,
-        quick=True,
     ),
     Mutant(
         "children after the commit",
         "a parent's commit lands, and its child is not created",
         (Edit(f"{STATE}.commit", "self.create(child, now)", "pass"),),
+        quick=True,
         bug=12,
         first="tree",
     ),
@@ -137,6 +137,7 @@ RUNS = (
             "for entry in commit.entries]",
             "for entry in commit.entries[: max(1, len(commit.entries) - 1)]]",
         ),),
+        quick=True,
         bug=14,
     ),
 )  # fmt: skip

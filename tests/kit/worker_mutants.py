@@ -83,7 +83,6 @@ COMMITS = (
         "a journal is read without its last entry",
         (Edit(f"{ENGINE}.adopting:_whole_journal", "return entries", "return entries[:-1]"),),
         bug=11,
-        quick=True,
     ),
 )  # fmt: skip
 
