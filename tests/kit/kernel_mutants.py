@@ -291,11 +291,11 @@ DECISIONS = (
     ),
     Mutant(
         "answers change places",
-        "of two suspensions the first is resumed, whatever the token says",
+        "of two suspensions the last is resumed, whatever the token says",
         (Edit(
             f"{KERNEL}.messages:_resume",
             "draft.fold.tokens.get(token, (None, False))",
-            "next(iter(draft.fold.tokens.values()), (None, False))",
+            "next(reversed(draft.fold.tokens.values()), (None, False))",
         ),),
         bug=46,
         first="two tools",
