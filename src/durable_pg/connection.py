@@ -50,6 +50,8 @@ CONNECT_S = 10.0
 TRIES = 6
 PAUSE_S = 0.01
 """The longest pause before the second try; it doubles with each."""
+LOCK_SHARE, STATEMENT_SHARE = 0.8, 0.9
+"""Of the time that a verb may take: when the server gives it up."""
 CLOSE_S = 5.0
 """How long closing waits for what is under way."""
 SETTINGS = {
@@ -93,8 +95,8 @@ class Address:
         """A pool of our own, yet to be awaited; its statements are given up by the server a little
         before we do, so that it is known that nothing was written."""
         limits = {
-            "lock_timeout": f"{self.timeout_s * 800:.0f}",
-            "statement_timeout": f"{self.timeout_s * 900:.0f}",
+            "lock_timeout": f"{self.timeout_s * LOCK_SHARE:.3f}s",
+            "statement_timeout": f"{self.timeout_s * STATEMENT_SHARE:.3f}s",
         }
         return self._make_pool(VERBS_AT_ONCE, _nothing_to_reset, limits)
 

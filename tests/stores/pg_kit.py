@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -108,6 +108,16 @@ async def until(condition: Callable[[], Awaitable[object]]) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while not await condition():
             pass
+
+
+@contextmanager
+def impatient(store: PgStore, timeout_s: float) -> Iterator[None]:
+    """Its verbs may take no longer than this, for a while."""
+    connections = store._checked().connections
+    before = connections.address
+    connections.address = attrs.evolve(before, timeout_s=timeout_s)
+    yield
+    connections.address = before
 
 
 async def all_done(store: PgStore) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
-from tests.stores.pg_kit import PATIENCE_S, Place, on_postgres, until
+from tests.stores.pg_kit import PATIENCE_S, Place, impatient, on_postgres, until
 from tests.torment.proxy import Proxy
 
 from durable_core.errors import DurableError, StoreUnavailableError
@@ -21,7 +21,7 @@ from durable_core.testing.contract_kit import (
     started,
     step,
 )
-from durable_pg import PgStore, listen
+from durable_pg import PgStore, listen, queries
 from durable_pg.schema_name import SchemaName
 
 pytestmark = on_postgres
@@ -235,13 +235,15 @@ async def test_a_line_that_is_silently_dead_is_found_out(
     monkeypatch.setattr(listen, "SILENCE_S", 0.05)
     monkeypatch.setattr(listen, "ANSWER_S", 0.05)
     with Proxy(place.dsn) as proxy:
-        async with place.opened(dsn=proxy.dsn, timeout_s=0.5) as store:
+        async with place.opened(dsn=proxy.dsn) as store:
             await at_peace(store)
-            assert not await store.wait_for_work(200), "it was asked, and answered"
             proxy.go_dark()
             async with asyncio.timeout(PATIENCE_S):
                 assert await store.wait_for_work(None)
-            with pytest.raises(StoreUnavailableError, match="did not answer in time"):
+            with (
+                impatient(store, 0.2),
+                pytest.raises(StoreUnavailableError, match="did not answer in time"),
+            ):
                 await store.wait_for_work(None)
             proxy.go_light()
             assert await store.wait_for_work(HEARS_MS)
@@ -249,6 +251,17 @@ async def test_a_line_that_is_silently_dead_is_found_out(
             async with place.opened() as other:
                 await other.create([new_run()])
                 assert await store.wait_for_work(HEARS_MS)
+
+
+async def test_a_line_that_is_only_silent_is_kept(
+    store: PgStore, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listen, "SILENCE_S", 0.02)
+    await at_peace(store)
+    before = await place.eyes.fetch(LISTENERS)
+    assert not await store.wait_for_work(100), "it was asked, and answered"
+    asked = "SELECT pid FROM pg_stat_activity WHERE query = $1 AND pid <> pg_backend_pid()"
+    assert await place.eyes.fetch(asked, queries.ALIVE) == before
 
 
 async def test_a_wait_is_over_in_time_though_the_line_is_dead(

@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from tests.stores.pg_kit import Place, all_done, cancelled, on_postgres
+from tests.stores.pg_kit import Place, all_done, cancelled, impatient, on_postgres
 
 from durable_core.errors import StoreUnavailableError
 from durable_core.testing.contract_kit import (
@@ -105,17 +105,18 @@ async def test_a_pool_that_is_not_open_is_refused(place: Place) -> None:
 async def test_an_exhausted_pool_is_named(place: Place) -> None:
     async with (
         asyncpg.create_pool(place.dsn, min_size=0, max_size=1) as pool,
-        place.opened(dsn=pool, timeout_s=0.2) as store,
+        place.opened(dsn=pool) as store,
     ):
         await started(store)
         async with pool.acquire():
-            for verb in (store.get(["r1"]), store.create([new_run("r2")])):
-                with pytest.raises(StoreUnavailableError, match="a larger one") as caught:
-                    await verb
-                assert not caught.value.outcome_unknown
-            with pytest.raises(StoreUnavailableError, match="a larger one"):
-                async with store.transaction(lease()):
-                    raise AssertionError("the block must not run")
+            with impatient(store, 0.1):
+                for verb in (store.get(["r1"]), store.create([new_run("r2")])):
+                    with pytest.raises(StoreUnavailableError, match="a larger one") as caught:
+                        await verb
+                    assert not caught.value.outcome_unknown
+                with pytest.raises(StoreUnavailableError, match="a larger one"):
+                    async with store.transaction(lease()):
+                        raise AssertionError("the block must not run")
         assert set(await store.get(["r1", "r2"])) == {"r1"}
 
 
@@ -138,7 +139,7 @@ async def test_more_handlers_than_connections_wait_for_each_other(place: Place) 
 async def test_cancelled_verbs_give_connections_back_to_the_pool_of_the_user(place: Place) -> None:
     async with (
         asyncpg.create_pool(place.dsn, min_size=0, max_size=3) as pool,
-        place.opened(dsn=pool, timeout_s=5) as store,
+        place.opened(dsn=pool) as store,
     ):
         chance = random.Random(7)
         await started(store)

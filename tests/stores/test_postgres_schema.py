@@ -198,8 +198,8 @@ async def test_a_lock_that_a_migration_waits_for_too_long_is_named(
 async def test_a_migration_may_take_longer_than_a_verb(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known_with(monkeypatch, "SELECT pg_sleep(0.4)")
-    async with place.opened(timeout_s=0.3) as store:
+    known_with(monkeypatch, "SELECT pg_sleep(1.2)")
+    async with place.opened(timeout_s=1) as store:
         await store.create([new_run()])
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from tests.stores.pg_kit import Place, on_postgres, until
+from tests.stores.pg_kit import Place, impatient, on_postgres, until
 
 from durable_core.errors import DurableError, LeaseLostError, StoreUnavailableError
 from durable_core.store import CommitVerdict
@@ -236,11 +236,14 @@ async def test_a_commit_is_heard_by_others(place: Place) -> None:
 
 
 async def test_a_lock_held_too_long_is_named(place: Place) -> None:
-    async with place.opened(timeout_s=0.3) as store, place.connected() as other:
+    async with place.opened() as store, place.connected() as other:
         await started(store)
         async with other.transaction():
             await other.execute("SELECT FROM lease FOR UPDATE")
-            with pytest.raises(StoreUnavailableError, match=r"'r1'.*locked") as caught:
+            with (
+                impatient(store, 0.2),
+                pytest.raises(StoreUnavailableError, match=r"'r1'.*locked") as caught,
+            ):
                 async with store.transaction(lease()):
                     raise AssertionError("the block must not run")
             assert not caught.value.outcome_unknown
