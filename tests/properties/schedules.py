@@ -135,7 +135,7 @@ def run_seed(number: int, schedules: int, tally: Tally, *, again: int = 50) -> N
     def one(workflow: Flow, data: st.DataObject) -> None:
         quiet = judge(workflow, Faults(), play(workflow, Faults()))
         tally.workflows += 1
-        plans = faults(workflow, signals=signals_of(workflow), max_faults=4)
+        plans = faults(workflow, signals=signals_of(workflow), max_faults=6)
         for _ in range(PLANS):
             plan = data.draw(plans)
             sim = judge(workflow, plan, quiet)

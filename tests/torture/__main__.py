@@ -1,51 +1,19 @@
 """The long version of what the tests do: ``make torture``, or ``python -m tests.torture``.
 
-It takes so many random schedules in two processes, and prints what they add up to. A line of
-seeds is enough to do it all again: ``python -m tests.torture --seed 7``.
+Each part prints a table of its own; the seed it prints is enough to do it all again:
+``python -m tests.torture --seed 7``.
 """
 
 from __future__ import annotations
 
 import argparse
-import logging
-import multiprocessing
 import sys
-import traceback
 from collections.abc import Callable
 
-from tests.properties.schedules import Tally, run_seed, seeds
-
-BATCH = 500
-"""Schedules from one seed."""
-
-
-def random_schedules(options: argparse.Namespace) -> bool:
-    """Generated workflows under random plans; whether all was as it should be."""
-    drawn = seeds(options.seed, max(1, options.schedules // BATCH))
-    with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
-        parts, failures = [], []
-        for tally, failure in pool.imap_unordered(_batch, drawn):
-            parts.append(tally)
-            if failure is not None:
-                failures.append(failure)
-                print(failure, flush=True)
-    print(f"random schedules: {len(failures)} of {len(drawn)} seeds failed\n{Tally.of(parts)}")
-    print(f"  seeds: {options.seed} -> {', '.join(map(str, drawn[:4]))}, ...")
-    return not failures
-
-
-def _batch(number: int) -> tuple[Tally, str | None]:
-    logging.getLogger("durable").setLevel(logging.CRITICAL)
-    tally = Tally()
-    try:
-        run_seed(number, BATCH, tally)
-    except Exception:
-        return tally, traceback.format_exc()
-    return tally, None
-
+from tests.torture.random_schedules import random_schedules
 
 PARTS: tuple[Callable[[argparse.Namespace], bool], ...] = (random_schedules,)
-"""Each prints its own table. That of the mutants of the engine has its place here."""
+"""Each tells whether all was as it should be. The mutants of the engine have their place here."""
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
@@ -78,9 +79,13 @@ class SimulatedStore:
         async def call() -> CommitResult:
             before = witness.before([commit.run_id for commit in commits])
             result = await self._store.commit(commits)
+            written: Counter[str] = Counter()
+            for commit, verdict in zip(commits, result.verdicts, strict=True):
+                if verdict is CommitVerdict.APPLIED:
+                    written[commit.run_id] += len(commit.entries)
             for commit, verdict in zip(commits, result.verdicts, strict=True):
                 self._world.note_commit(commit, verdict)
-                witness.committed(before, commit, verdict)
+                witness.committed(before, commit, verdict, written[commit.run_id])
             self._world.changed()
             return result
 

@@ -216,13 +216,16 @@ class Witness:
             if run_ids is None or run_id in run_ids
         }
 
-    def committed(self, before: Mapping[str, _Row], commit: Commit, verdict: CommitVerdict) -> None:
-        """A commit was answered."""
+    def committed(
+        self, before: Mapping[str, _Row], commit: Commit, verdict: CommitVerdict, written: int
+    ) -> None:
+        """A commit was answered. ``written``: entries of this run that its whole batch wrote; a
+        worker that lost a run and has it again may commit under both leases at once."""
         row, run = before.get(commit.run_id), self._rows().get(commit.run_id)
         if row is None or run is None:
             return
         if verdict is not CommitVerdict.APPLIED:
-            if len(run.entries) != row.entries:
+            if len(run.entries) != row.entries + written:
                 self._breach("I-FENCE", "a commit was refused, and its entries were written")
             return
         if not row.held or row.epoch != commit.epoch:
@@ -233,7 +236,7 @@ class Witness:
                 expected=f"epoch {row.epoch}" if row.held else "no commit: nobody held the run",
                 found=f"epoch {commit.epoch}",
             )
-        if len(run.entries) != row.entries + len(commit.entries):
+        if len(run.entries) != row.entries + written:
             self._breach("I-ATOMIC", "not all entries of a commit were written", commit)
         if any(child.run_id not in self._rows() for child in commit.children):
             self._breach("I-ATOMIC", "a child run was not created with the commit", commit)
