@@ -492,7 +492,8 @@ def clean() -> list[Clean]:
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table; an alarm is an error."""
+    alarmed = 0
     logging.disable(logging.CRITICAL)
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 20
     print(f"{'clean':<55} {'alarms':>6} {'seconds':>8}")
@@ -500,8 +501,10 @@ def main() -> None:
         began = time.process_time()
         alarms = [alarm for seed in range(seeds) if (alarm := case.alarm(seed))]
         print(f"{case.name:<55} {len(alarms):>6} {time.process_time() - began:>8.2f}", flush=True)
+        alarmed += bool(alarms)
         for alarm in alarms[:1]:
             print(alarm)
+    sys.exit(f"{alarmed} false alarms" if alarmed else 0)
 
 
 if __name__ == "__main__":

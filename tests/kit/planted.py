@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
+import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -681,12 +682,15 @@ def found(case: Planted) -> tuple[str, float]:
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table; what was not found is an error."""
+    missed = 0
     print(f"{'planted':<55} {'found by':<18} {'seconds':>7}")
     for case in planted():
         said, seconds = found(case)
         told = case.says in said and case.unit in said
+        missed += not told
         print(f"{case.name:<55} {case.by if told else 'NOT FOUND':<18} {seconds:>7.2f}")
+    sys.exit(f"{missed} not found" if missed else 0)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,31 @@ Each part prints a table of its own; the seed it prints is enough to do it all a
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from collections.abc import Callable
 
 from tests.torture.random_schedules import random_schedules
 
-PARTS: tuple[Callable[[argparse.Namespace], bool], ...] = (random_schedules,)
-"""Each tells whether all was as it should be. The mutants of the engine have their place here."""
+
+def table(module: str) -> Callable[[argparse.Namespace], bool]:
+    """A part that is a program of its own: ``python -m tests.kit.planted`` and the like."""
+
+    def part(_: argparse.Namespace) -> bool:
+        print(f"\n--- {module}", flush=True)
+        return subprocess.run([sys.executable, "-m", module], check=False).returncode == 0
+
+    return part
+
+
+PARTS: tuple[Callable[[argparse.Namespace], bool], ...] = (
+    random_schedules,
+    table("tests.kit.planted"),  # mistakes of users, each to be found
+    table("tests.kit.clean"),  # workflows without one, over twenty seeds
+    table("tests.kit.corpus"),  # every single fault, over all pairs of kinds
+    table("tests.kit.mutants"),  # mistakes of the engine, each to be found
+)
+"""Each tells whether all was as it should be."""
 
 
 def main() -> None:
