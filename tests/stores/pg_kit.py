@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -14,6 +15,7 @@ from tests.postgres_kit import MAJORS, dsn, own_schema
 
 from durable_core.testing.postgres import NO_POSTGRES
 from durable_pg import PgStore
+from durable_pg.listen import Bell
 
 PATIENCE_S = 20.0
 """How long a test waits for what must happen; never how long it takes."""
@@ -124,6 +126,30 @@ async def all_done(store: PgStore) -> None:
     """Return when nothing is under way, not even what nobody waits for any more."""
     while going := store._checked().connections._going:
         await asyncio.wait(going)
+
+
+async def at_peace(*stores: PgStore) -> None:
+    """They have let others hear of what they did, and have heard of everything so far."""
+    for store in stores:
+        await until(partial(_has_rung, store))
+    for store in stores:
+        await store.wait_for_work(0)
+        listening = _bell(store)._listening
+        assert listening is not None
+        await listening.fetch("LISTEN nothing")  # what was sent before has now arrived
+        while await store.wait_for_work(0):
+            pass
+
+
+async def _has_rung(store: PgStore) -> bool:
+    await store.get([])
+    return _bell(store)._ringing is None
+
+
+def _bell(store: PgStore) -> Bell:
+    bell = store._checked().bell
+    assert bell is not None
+    return bell
 
 
 @asynccontextmanager

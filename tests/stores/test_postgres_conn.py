@@ -11,7 +11,7 @@ from typing import Any
 import aiosqlite
 import asyncpg
 import pytest
-from tests.stores.pg_kit import PATIENCE_S, Place, on_postgres
+from tests.stores.pg_kit import PATIENCE_S, Place, at_peace, on_postgres
 
 from durable_core import Engine, Start, StepContext, Workflow
 from durable_core.errors import (
@@ -317,9 +317,7 @@ async def test_the_connection_of_a_transaction_can_be_joined(store: PgStore) -> 
 
 async def test_a_join_is_noticed_by_waiters_when_the_caller_commits(place: Place) -> None:
     async with place.opened() as store, place.opened() as other:
-        for each in (store, other):
-            while await each.wait_for_work(0):
-                pass
+        await at_peace(store, other)
         async with place.connected() as conn:
             async with conn.transaction():
                 await store.create([new_run()], conn=conn)

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
-from tests.stores.pg_kit import PATIENCE_S, Place, impatient, on_postgres, until
+from tests.stores.pg_kit import PATIENCE_S, Place, at_peace, impatient, on_postgres, until
 from tests.torment.proxy import Proxy
 
 from durable_core.errors import DurableError, StoreUnavailableError
@@ -44,13 +44,6 @@ async def other(store: PgStore, place: Place) -> AsyncIterator[PgStore]:
         yield other
 
 
-async def at_peace(*stores: PgStore) -> None:
-    """They listen, and have heard of everything so far."""
-    for store in stores:
-        while await store.wait_for_work(0):
-            pass
-
-
 # --- what is heard ---------------------------------------------------------------------------
 
 
@@ -65,7 +58,7 @@ async def test_own_changes_are_not_heard(store: PgStore) -> None:
 async def test_what_gives_others_something_to_do_is_heard(store: PgStore, other: PgStore) -> None:
     await started(store)
     await store.deliver([signal()])
-    await at_peace(other)
+    await at_peace(store, other)
     news = {
         "a start": store.create([new_run("r2")]),
         "a message": store.deliver([signal()]),
@@ -77,14 +70,14 @@ async def test_what_gives_others_something_to_do_is_heard(store: PgStore, other:
         await verb
         if what != "a run given back":
             assert await other.wait_for_work(HEARS_MS), what
-            await at_peace(other)
+            await at_peace(store, other)
     # Nobody is to begin what waits for a message.
     assert not await other.wait_for_work(100)
 
 
 async def test_an_end_is_heard(store: PgStore, other: PgStore) -> None:
     await started(store)
-    await at_peace(other)
+    await at_peace(store, other)
     await commit_all(store, [step()])
     assert not await other.wait_for_work(100), "a step concerns nobody else"
     await commit_all(store, [finish(after_seq=1)])
@@ -92,7 +85,7 @@ async def test_an_end_is_heard(store: PgStore, other: PgStore) -> None:
 
 
 async def test_every_waiter_hears_of_one_change(store: PgStore, other: PgStore) -> None:
-    await at_peace(store)
+    await at_peace(store, other)
     waiting = [asyncio.ensure_future(store.wait_for_work(None)) for _ in range(3)]
     await asyncio.sleep(0)
     await other.create([new_run()])
@@ -118,27 +111,20 @@ async def test_many_changes_ring_seldom(store: PgStore, other: PgStore, place: P
         for number in range(200):
             await store.create([new_run(str(number))])
         lasted = loop.time() - begun
-        await at_peace(other)
-        await until(lambda: rings_no_more(store))
+        await at_peace(store, other)
         await ear.fetch("SELECT 1")
         assert 1 <= len(heard) <= 2 + lasted / listen.REST_S
-
-
-async def rings_no_more(store: PgStore) -> bool:
-    await store.get([])
-    bell = store._checked().bell
-    return bell is not None and bell._ringing is None
 
 
 async def test_the_last_ring_is_sent_though_the_store_closes_at_once(place: Place) -> None:
     async with place.opened() as other:
         for number in range(10):
             async with place.opened() as store:
-                await at_peace(other)
+                await at_peace(store, other)
                 await store.create([new_run(f"{number}-a")])
                 if number % 2:
                     assert await other.wait_for_work(HEARS_MS)
-                    await at_peace(other)
+                    await at_peace(store, other)
                     await store.create([new_run(f"{number}-b")])
             assert await other.wait_for_work(HEARS_MS), number
 

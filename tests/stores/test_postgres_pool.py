@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from tests.stores.pg_kit import Place, all_done, cancelled, impatient, on_postgres
+from tests.stores.pg_kit import Place, all_done, at_peace, cancelled, impatient, on_postgres
 
 from durable_core.errors import StoreUnavailableError
 from durable_core.testing.contract_kit import (
@@ -38,8 +38,7 @@ async def test_a_pool_of_the_users_is_used_and_left_open(place: Place) -> None:
                 await transaction.conn.execute(INSERT, 1)
                 await transaction.commit(step(consumed=(1,), seen=1))
             await commit_all(store, [finish(after_seq=1)])
-            while await store.wait_for_work(0):
-                pass
+            await at_peace(store)
             async with pool.acquire() as conn, conn.transaction():
                 await store.create([new_run("r2")], conn=conn)
             assert await store.wait_for_work(10_000)

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
-from tests.stores.pg_kit import Place, on_postgres, own_place
+from tests.stores.pg_kit import Place, at_peace, on_postgres, own_place
 
 from durable_core.errors import DurableError, SchemaVersionError, StoreUnavailableError
 from durable_core.store import RunFilter
@@ -286,8 +286,7 @@ async def test_any_plain_name_will_do(place: Place, name: str) -> None:
 
 async def test_two_schemas_in_one_database_do_not_see_each_other(place: Place) -> None:
     async with place.opened() as store, own_place() as other, other.opened() as stranger:
-        while await stranger.wait_for_work(0):
-            pass
+        await at_peace(stranger)
         await store.create([new_run()])
         assert await stranger.get(["r1"]) == {}
         assert ids(await claim(stranger)) == []
