@@ -18,21 +18,22 @@ def random_schedules(options: argparse.Namespace) -> bool:
     drawn = seeds(options.seed, max(1, options.schedules // BATCH))
     with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
         parts, failures = [], []
-        for tally, failure in pool.imap_unordered(_batch, drawn):
+        for number, tally, failure in pool.imap_unordered(_batch, drawn):
             parts.append(tally)
+            print(f"seed {number:>10}: {tally.schedules:>6,} schedules", flush=True)
             if failure is not None:
                 failures.append(failure)
                 print(failure, flush=True)
     print(f"random schedules: {len(failures)} of {len(drawn)} seeds failed\n{Tally.of(parts)}")
-    print(f"  seeds: {options.seed} -> {', '.join(map(str, drawn[:4]))}, ...")
+    print(f"  drawn from --seed {options.seed}")
     return not failures
 
 
-def _batch(number: int) -> tuple[Tally, str | None]:
+def _batch(number: int) -> tuple[int, Tally, str | None]:
     logging.getLogger("durable").setLevel(logging.CRITICAL)
     tally = Tally()
     try:
         run_seed(number, BATCH, tally)
     except Exception:
-        return tally, traceback.format_exc()
-    return tally, None
+        return number, tally, traceback.format_exc()
+    return number, tally, None
