@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
+from math import inf
 from typing import Any
 
 import attrs
@@ -112,6 +114,39 @@ def check_unit(
 
 def _shown(record: Record) -> str:
     return f"attempt {record['attempt']} by {record['pid']} at {record.get('at', 0):.3f}"
+
+
+def check_order(
+    run_id: str,
+    entries: Sequence[JournalEntry],
+    stages: Sequence[Collection[str]],
+    ledger: Mapping[tuple[str, str], Unit],
+) -> list[str]:
+    """Whether no unit was begun before those of the stage before it were completed for good: an
+    attempt that was lost must not have been built upon."""
+    wrong = []
+    for before, after in pairwise(stages):
+        ends = [_completed_at(run_id, entries, unit, ledger) for unit in before]
+        begins = [
+            (record["place"], unit)
+            for unit in after
+            if (run_id, unit) in ledger
+            for record in ledger[run_id, unit].begins
+        ]
+        if begins and min(begins)[0] < max(ends):
+            wrong.append(f"{run_id} {min(begins)[1]}: begun before {before} was completed")
+    return wrong
+
+
+def _completed_at(
+    run_id: str,
+    entries: Sequence[JournalEntry],
+    unit: str,
+    ledger: Mapping[tuple[str, str], Unit],
+) -> float:
+    """The place in the ledger of the attempt that completed the unit; never, if there is none."""
+    _, completed = recorded_nonces(entries, unit)
+    return inf if completed is None else ledger[run_id, unit].order[completed]
 
 
 def check_rollback(

@@ -47,6 +47,8 @@ RHYTHMS: Mapping[str, Rhythm] = {
 }
 """Cuts are counted by what became of them, each of which must come true so often:"""
 EACH_CUT = 5
+AGAIN_S = 0.1
+"""After a fault that found nothing to hit."""
 
 
 class Faults:
@@ -101,8 +103,11 @@ class Faults:
         self._over.set()
 
     async def _repeat(self, kind: str, fault: Callable[[], Awaitable[bool]]) -> None:
-        while not await self._over_within(RHYTHMS[kind].every_s * self._chance.uniform(0.5, 1.5)):
-            self._own[kind] += await fault()
+        pause_s = every_s = RHYTHMS[kind].every_s
+        while not await self._over_within(pause_s):
+            came_true = await fault()
+            self._own[kind] += came_true
+            pause_s = every_s * self._chance.uniform(0.5, 1.5) if came_true else AGAIN_S
 
     async def _over_within(self, seconds: float) -> bool:
         try:

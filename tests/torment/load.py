@@ -36,6 +36,8 @@ class Load:
         self, client: Engine, watcher: Engine, history: History, chance: random.Random
     ) -> None:
         self.runs: list[Run[Any]] = []
+        self.in_doubt: set[str] = set()
+        """Runs of which it was not known whether they got a signal, so that it was sent again."""
         self._client = client
         self._watcher = watcher
         self._history = history
@@ -84,8 +86,14 @@ class Load:
         if keyed:
             await run.signal("go", payload, dedupe_id="once")
             return
-        with contextlib.suppress(RunFinishedError):
+        try:
             await run.signal("go", payload)
+        except RunFinishedError:
+            assert run.id in self.in_doubt
+        except StoreUnavailableError as error:
+            if error.outcome_unknown:
+                self.in_doubt.add(run.id)
+            raise
 
     async def _is_room(self) -> bool:
         with contextlib.suppress(StoreUnavailableError):

@@ -7,8 +7,8 @@ from operator import itemgetter
 from typing import Any
 
 import pytest
-from tests.torment.checker import Record, check_rollback, check_unit, drops, units_of
-from tests.torment.mixed import expected_result, expected_units, fails
+from tests.torment.checker import Record, check_order, check_rollback, check_unit, drops, units_of
+from tests.torment.mixed import expected_result, expected_units, fails, stages
 
 from durable_core import Engine, JournalEntry, Run, RunFailed
 from durable_core.codec.records import entry_from_record
@@ -42,6 +42,7 @@ async def what_is_wrong(
     for n, run in enumerate(runs):
         wanted = expected_units(n) if fails(n) else set()
         wrong += check_rollback(run.id, books[run.id], wanted, ledger)
+        wrong += check_order(run.id, books[run.id], stages(n), ledger)
     await _check_invariants(url, books)
     return wrong
 

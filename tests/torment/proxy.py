@@ -123,6 +123,7 @@ class Line:
         await self._to_server.drain()
         if self._deaf:
             await self._answered.wait()
+            self._proxy.unheard += 1
         return not self._deaf
 
     def _name(self, request: list[bytes]) -> str:
@@ -169,6 +170,8 @@ class Proxy:
 
     def __init__(self, dsn: str) -> None:
         self.fired: Counter[Fault] = Counter()
+        self.unheard = 0
+        """Answers that the server gave and no client heard."""
         self.hit: Counter[str] = Counter()
         """Faults by the name of what they hit."""
         self._server = urlsplit(dsn)

@@ -6,7 +6,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.torment.checker import busy_with, check_rollback, check_unit, drops, units_of
+from tests.torment.checker import (
+    busy_with,
+    check_order,
+    check_rollback,
+    check_unit,
+    drops,
+    units_of,
+)
 
 from durable_core import Failure, JournalEntry
 from durable_core.kernel.ids import UnitKey
@@ -80,6 +87,18 @@ def test_a_fault_is_found(records: list[Any], said: str) -> None:
     if said == "never began":
         journal = [entry("attempt_failed", "2"), entry("attempt_failed", "9")]
     assert said in faults_of(records, journal)
+
+
+def test_a_unit_that_was_begun_too_early_is_found() -> None:
+    """On top of an attempt that ended well and was lost all the same."""
+    journal = [entry("unit_completed", "1", "a"), entry("unit_completed", "3", "b")]
+    first = [record(op, "1") for op in ("begin", "end")]
+    second = [record(op, "3", unit="b") for op in ("begin", "end")]
+    early = [record(op, "2", unit="b", pid=KILLED) for op in ("begin", "end")]
+    stages = [["a"], ["b"]]
+    assert check_order("r", journal, stages, units_of(first + second)) == []
+    assert check_order("r", journal, stages, units_of(early + first + second))
+    assert check_order("r", journal[1:], stages, units_of(second))
 
 
 def test_a_wrong_rollback_is_found() -> None:

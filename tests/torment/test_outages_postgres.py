@@ -19,7 +19,7 @@ from tests.torment.proxy import Proxy
 from durable_core import Engine, Run, StepContext, Workflow
 from durable_core.testing.postgres import PostgresServer
 
-pytestmark = [pytest.mark.torment, pytest.mark.postgres]
+pytestmark = [pytest.mark.torment, pytest.mark.postgres, pytest.mark.timeout(240)]
 
 RUNS = 40
 LEASE_S = 1.5
