@@ -9,10 +9,12 @@ is kept of a simulation that is as it should be.
 
 from __future__ import annotations
 
+import logging
 import random
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -43,6 +45,8 @@ from .world import SimulationLimitError
 
 FAILURES_MAX = 8
 """After so many failing schedules the smallest is shown; the search goes no further."""
+PLACES_MAX = 1_500
+"""In a run that makes more calls than this, not every one of them can be tried."""
 OTHER_DATE_MS = START_MS + 1_234 * 86_400_000 + 45_678_901
 """When the second quiet simulation begins: another year, another day of the week, another hour."""
 
@@ -124,11 +128,24 @@ def explore(
     )
     memory = Memory((workflow, *children), (check, snapshot, deps, conn, resume))
     search = _Search(workflow.name, play, check, workers, snapshot, seed)
-    if search.begin(workflow, memory) and search.forgetting(memory):
-        search.singles(signals)
-        if crashes == 2 and search.report.counterexample is None:
-            search.pairs(sample, random.Random(seed))
-    return search.finish()
+    with unheard():
+        if search.begin(workflow, memory) and search.forgetting(memory):
+            search.singles(signals)
+            if crashes == 2 and search.report.counterexample is None:
+                search.pairs(sample, random.Random(seed))
+        return search.finish()
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """What the engine logs of thousands of mishaps that were meant to happen is of no use."""
+    logger = logging.getLogger("durable")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 class _Search:
@@ -159,6 +176,13 @@ class _Search:
     def begin(self, workflow: Definition, memory: Memory) -> bool:
         """The quiet simulations; False if they are wrong already."""
         self._quiet = self._play(self._plan())
+        places = len(self._quiet.world.witness.moments)
+        if places > PLACES_MAX:
+            raise DurableError(
+                f"when nothing goes wrong, workflow {workflow.name!r} makes {places:,} calls of "
+                f"the store and of handlers, and explore tries them all: it takes {PLACES_MAX:,} "
+                "at most; give it a smaller input, or random plans (faults)"
+            )
         with memory:
             memory.forget()
             other = self._play(self._plan(seed=self._seed + 1), start_ms=OTHER_DATE_MS)
@@ -201,13 +225,13 @@ class _Search:
         failed = [(self._try(self._plan(*one.faults), quiet, "free"), one.event) for one in failing]
         if self._failures:
             return  # every one of them is a single fault
-        self._spread(quiet, [*points_of(quiet), *stolen_while_slow(quiet), *raised_once(quiet)])
         given = [signal if isinstance(signal, Signal) else Signal(signal) for signal in signals]
         if given:
             early = all(signal.early for signal in given)
             distinct = 1 < len(given) == len({signal.name for signal in given})
             self._spread(quiet, signals_again(quiet, early=early, distinct=distinct))
         self._try(self._plan(always_suspend=True), quiet, "same")
+        self._spread(quiet, [*points_of(quiet), *stolen_while_slow(quiet), *raised_once(quiet)])
         for sim, event in failed:
             if sim is not None:
                 self._spread(sim, points_of(sim, after=event))

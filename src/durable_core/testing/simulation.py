@@ -35,7 +35,7 @@ class Simulation:
         self._entries: dict[str, list[Entry]] = {}
         self._registry = registry
         self._reader = Reader(world.codec, registry)
-        weakref.finalize(self, world.loop.bury).atexit = False
+        weakref.finalize(self, world.loop.bury)
 
     def __repr__(self) -> str:
         return f"<Simulation {self.status} under {self.plan!r}>"
