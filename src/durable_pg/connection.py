@@ -46,7 +46,6 @@ VERBS_AT_ONCE = 4
 """Connections for verbs: one commits, one claims, two serve clients. More do not help."""
 TRANSACTIONS_AT_ONCE = 8
 """Connections that handlers may hold, apart from those of the verbs."""
-CONNECT_S = 10.0
 TRIES = 6
 PAUSE_S = 0.01
 """The longest pause before the second try; it doubles with each."""
@@ -129,7 +128,7 @@ class Address:
         """What to call to be connected, and how."""
         connect: Callable[..., Awaitable[Any]] = asyncpg.connect
         args: Sequence[Any] = (self.dsn,)
-        kwargs: dict[str, Any] = {"timeout": min(CONNECT_S, self.timeout_s)}
+        kwargs: dict[str, Any] = {"timeout": self.timeout_s}
         if self.pool is not None:
             # The pool knows how to connect, and has no public way to say so.
             known = cast(Any, self.pool)
