@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -230,3 +231,15 @@ def test_signals_that_are_not_early_come_when_the_plan_says() -> None:
     sim = simulate(checkout, CART, Faults(SignalAt(nth=3)), deps=Shop, signals=[late])
     assert (sim.status, sim.result) == ("completed", PAID)
     assert simulate(checkout, CART, deps=Shop, signals=[late]).status == "failed"
+
+
+def test_threads_of_the_loop_are_simulated_and_the_network_is_refused() -> None:
+    async def threaded(ctx: Ctx) -> int:
+        return await asyncio.to_thread(lambda: 7)
+
+    async def reaches_out(ctx: Ctx) -> None:
+        await asyncio.open_connection("127.0.0.1", 9)
+
+    assert simulate(Workflow("threaded").step("a", threaded)).result == {"a": 7}
+    sim = simulate(Workflow("online").step("a", reaches_out, retry=Retry(max_attempts=1)))
+    assert sim.status == "failed" and "cannot reach the network" in str(sim.failure)

@@ -12,13 +12,17 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
+import selectors
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Executor
 from contextlib import suppress
-from typing import Any, TypeVarTuple, Unpack
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
-from .virtual_time import VirtualLoop, VirtualTime
+from ..errors import DurableError
+from .virtual_time import DeadlockError, InlineExecutor, VirtualLoop, VirtualTime
 
+T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
 
@@ -113,11 +117,41 @@ class _Later(asyncio.TimerHandle):
 _Waiting = _Soon | _Later
 
 
+class _Nothing(selectors.BaseSelector):
+    """There is no world outside to wait for: time passes at once, and asking the system whether
+    anything came would take as long as a step."""
+
+    def __init__(self, time: VirtualTime) -> None:
+        self._time = time
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        """Nothing ever comes but the next timer."""
+        if timeout is None:
+            raise DeadlockError("the simulated processes wait for something that never comes")
+        self._time.seconds += max(0.0, timeout)
+        return []
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> Any:
+        """Refused."""
+        raise DurableError(
+            "a simulated handler cannot reach the network or another process: give deps that "
+            "stand for them"
+        )
+
+    def unregister(self, fileobj: Any) -> Any:
+        """There is none."""
+        raise KeyError(fileobj)
+
+    def get_map(self) -> Mapping[Any, Any]:
+        """Empty."""
+        return {}
+
+
 class ProcessLoop(VirtualLoop):
     """An event loop on virtual time that knows which process a callback belongs to."""
 
     def __init__(self, time: VirtualTime) -> None:
-        super().__init__(time)
+        super().__init__(time, _Nothing(time))
         self.outside = contextvars.copy_context()
         """The context of what belongs to no process."""
         self.turns = 0
@@ -150,6 +184,21 @@ class ProcessLoop(VirtualLoop):
         heapq.heappush(self._inside._scheduled, timer)
         timer._scheduled = True  # type: ignore[attr-defined]  # so that it can be cancelled
         return timer
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[Args]], T], *args: *Args
+    ) -> asyncio.Future[T]:
+        """As usual; the loop's own threads (``asyncio.to_thread``) are this one."""
+        return super().run_in_executor(executor or InlineExecutor(), func, *args)
+
+    def _make_self_pipe(self) -> None:
+        """Nobody sleeps who would have to be woken."""
+
+    def _close_self_pipe(self) -> None:
+        """There is none."""
+
+    def _write_to_self(self) -> None:
+        """There is none."""
 
     def run_late(self, handle: _Waiting) -> None:
         """Its process stood still when it was due."""

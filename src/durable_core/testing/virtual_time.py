@@ -67,9 +67,9 @@ class _Jump(selectors.DefaultSelector):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop on virtual time."""
 
-    def __init__(self, time: VirtualTime) -> None:
+    def __init__(self, time: VirtualTime, selector: selectors.BaseSelector | None = None) -> None:
         self._virtual = time
-        super().__init__(_Jump(time))
+        super().__init__(selector or _Jump(time))
         # What asyncio takes for equally late: its own 1 ns is lost in a float after 97 days, and
         # a timer that is due to the last digit would then never be.
         self._clock_resolution = 1e-6

@@ -15,10 +15,11 @@ counts, writes its chronicle, and does what the plan says. Rules:
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -230,15 +231,11 @@ class World:
         return Engine(
             store,
             self.workflows,
-            lifespan=self._lifespan,
+            lifespan=_Lifespan(self.deps),
             codec=self.codec,
             limits=self._limits,
             host=host,
         )
-
-    @asynccontextmanager
-    async def _lifespan(self) -> AsyncIterator[Any]:
-        yield self.deps
 
     def _spawn(self) -> None:
         self._workers += 1
@@ -305,16 +302,14 @@ class World:
         """Make the call, with what the plan has for it."""
         self._check_limits()
         verb, nth, total = str(moment.verb), moment.nth, moment.total
-        await self._strike(Crash, "before", process, verb=verb, nth=nth)
-        await self._strike(Pause, "before", process, verb=verb, nth=nth)
+        await self._strike("before", process, verb=verb, nth=nth)
         error = self._take(StoreError, verb=verb, nth=nth)
         if error is not None and error.kind != "landed":
             self.note(f"store error: {error.kind}", verb)
             raise StoreUnavailableError("simulated", outcome_unknown=error.kind == "lost")
         answer = await call()
         await self._after_call(verb, nth, total, process)
-        await self._strike(Crash, "after", process, verb=verb, nth=nth)
-        await self._strike(Pause, "after", process, verb=verb, nth=nth)
+        await self._strike("after", process, verb=verb, nth=nth)
         if error is not None:
             self.note(f"store error: {error.kind}", verb)
             raise StoreUnavailableError("simulated", outcome_unknown=True)
@@ -383,8 +378,7 @@ class World:
         seen = self._seen(run_id, attempt, call, process)
         label, nth = seen.label, self.witness.handler_called(seen).nth
         self.note("begins", label, f"attempt {attempt.number}")
-        await self._strike(Crash, "before", process, unit=label, nth=nth)
-        await self._strike(Pause, "before", process, unit=label, nth=nth)
+        await self._strike("before", process, unit=label, nth=nth)
         slow = self._take(Slow, unit=label, nth=nth)
         if slow is not None:
             await asyncio.sleep(slow.seconds)
@@ -399,8 +393,7 @@ class World:
             self.loop.stop()
             raise
         self.note("is done", label)
-        await self._strike(Crash, "after", process, unit=label, nth=nth)
-        await self._strike(Pause, "after", process, unit=label, nth=nth)
+        await self._strike("after", process, unit=label, nth=nth)
         if raising is not None:
             raise Injected(f"{label} raises, as the plan says")
         return value
@@ -464,23 +457,43 @@ class World:
         self.fired[kind] += 1
         self.trouble_s = max(self.trouble_s, self.time.seconds)
 
-    async def _strike(self, kind: type[Any], when: str, process: Process, **place: Any) -> None:
-        fault = self._take(kind, when=when, **place)
-        if fault is None:
+    async def _strike(self, when: str, process: Process, **place: Any) -> None:
+        """Let the process die or freeze, if the plan says so."""
+        if not self._pending:
             return
         where = place.get("unit") or place["verb"]
-        if kind is Crash:
+        if self._take(Crash, when=when, **place) is not None:
             self.note(f"dies {when}", where)
             self._later(self._spawn)
             await process.die()
-        self.note(f"freezes {when}", where, f"{fault.leases:g} leases")
-        seconds = fault.leases * LEASE.total_seconds()
-        self.trouble_s = max(self.trouble_s, self.time.seconds + seconds)
-        await process.freeze(seconds)
-        self.note("goes on", where)
+        pause = self._take(Pause, when=when, **place)
+        if pause is not None:
+            self.note(f"freezes {when}", where, f"{pause.leases:g} leases")
+            seconds = pause.leases * LEASE.total_seconds()
+            self.trouble_s = max(self.trouble_s, self.time.seconds + seconds)
+            await process.freeze(seconds)
+            self.note("goes on", where)
 
     def _later(self, act: Callable[[], None], seconds: float = BACK_S) -> None:
         self.loop.call_later(seconds, act, context=self.loop.outside)
+
+
+class _Lifespan:
+    """Every engine's lifespan: it gives the world outside, which is there already."""
+
+    __signature__ = inspect.Signature()  # engines are made by the thousand, and each looks at it
+
+    def __init__(self, deps: Any) -> None:
+        self._deps = deps
+
+    def __call__(self) -> _Lifespan:
+        return self
+
+    async def __aenter__(self) -> Any:
+        return self._deps
+
+    async def __aexit__(self, *_: object) -> None:
+        """It outlives every process."""
 
 
 def _worth_another(retry: Retry) -> bool:
