@@ -364,6 +364,11 @@ class StoreTransaction(Protocol):
         """The driver's own connection, for the user's statements."""
         ...
 
+    async def check(self) -> None:
+        """Raise ``DurableError`` where the user has made a commit impossible: by ending the
+        transaction, by a statement that failed, by rows that a deferred constraint refuses."""
+        ...
+
     async def commit(self, commit: Commit) -> CommitVerdict:
         """Write the transition and commit everything. On any other verdict, all is undone."""
         ...

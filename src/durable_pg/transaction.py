@@ -25,7 +25,7 @@ from durable_core.store import Commit, CommitResult, CommitVerdict, Lease
 
 from .connection import Connections, Proxy, real
 from .leasing import holds
-from .queries import TRANSACTION_ID
+from .queries import CHECK_CONSTRAINTS, TRANSACTION_ID
 from .schema_name import SchemaName
 from .steps import Steps, drive
 from .translate import DRIVER_ERRORS, code_of, translated
@@ -119,6 +119,14 @@ class PgTransaction:
         if verdict is CommitVerdict.APPLIED:
             self._committed(one, result)
         return verdict
+
+    async def check(self) -> None:
+        """Raise for what the handler left behind that cannot be committed."""
+        try:
+            await self._check_whole()
+            await self.conn.execute(CHECK_CONSTRAINTS)
+        except DRIVER_ERRORS as error:
+            raise self._named(error, code_of(error).startswith("23")) from error
 
     async def _check_whole(self) -> None:
         """It is the very transaction that was begun, and still open."""

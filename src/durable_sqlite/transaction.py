@@ -60,6 +60,13 @@ class SqliteTransaction:
         except DRIVER_ERRORS as error:
             raise translated(error, self._place) from error
 
+    async def check(self) -> None:
+        """Raise if the transaction is over."""
+        try:
+            await in_thread(self.conn, _check_open)
+        except DRIVER_ERRORS as error:
+            raise translated(error, self._place) from error
+
     def begin(self, connection: StoreConnection, synchronous: str) -> None:
         """Lock, look at the fence, and hand over; on the connection's thread."""
         prepare(connection, synchronous, self._patience)
@@ -72,11 +79,7 @@ class SqliteTransaction:
         connection.guard(True)
 
     def _commit(self, connection: StoreConnection, one: Commit) -> CommitVerdict:
-        if not connection.in_transaction:
-            raise DurableError(
-                "The transaction is over: it was committed before, or SQLite undid it when one "
-                "of its statements failed (disk full, ON CONFLICT ROLLBACK). Nothing was written."
-            )
+        _check_open(connection)
         connection.guard(False)
         try:
             batch = Batch(self._clock())
@@ -88,6 +91,14 @@ class SqliteTransaction:
         finally:
             roll_back(connection)
             connection.guard(True)
+
+
+def _check_open(connection: StoreConnection) -> None:
+    if not connection.in_transaction:
+        raise DurableError(
+            "The transaction is over: it was committed before, or SQLite undid it when one "
+            "of its statements failed (disk full, ON CONFLICT ROLLBACK). Nothing was written."
+        )
 
 
 @asynccontextmanager

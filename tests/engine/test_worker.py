@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -12,7 +13,15 @@ from typing import Any
 import pytest
 from tests.engine.stage import AT_ONCE, ONCE, PATIENCE_S, Stage, execute
 
-from durable_core import DurableError, Engine, Limits, RunCancelled, StepContext, Workflow
+from durable_core import (
+    DurableError,
+    Engine,
+    Limits,
+    Retry,
+    RunCancelled,
+    StepContext,
+    Workflow,
+)
 from durable_core.store import ClaimRequest, Kind
 from durable_core.testing.memory import MemoryStore
 
@@ -276,6 +285,30 @@ async def test_rows_and_entry_of_a_transactional_step_are_one_commit(stage: Stag
         run = await engine.start(workflow, id="r")
         assert await run.result(timeout=PATIENCE_S) == {"pay": 7, "look": ["r"]}
     assert tries == [1, 2]
+
+
+async def test_a_handler_that_makes_its_commit_impossible_fails_its_attempt(stage: Stage) -> None:
+    if stage.kind == "memory":
+        pytest.skip("a MemoryStore has no transactions of the user's")
+    tries = []
+
+    async def swallow(ctx: Ctx) -> None:
+        tries.append(ctx.attempt)
+        await execute(ctx.conn, "create table if not exists once (x int unique)")
+        with contextlib.suppress(Exception):
+            await execute(ctx.conn, "insert into once values (1)")
+            again = "insert into once values (1)"
+            if stage.kind == "sqlite":
+                again = "insert or rollback into once values (1)"
+            await execute(ctx.conn, again)
+
+    retry = Retry(max_attempts=2, initial=0, jitter=0)
+    workflow = Workflow("w").step("a", swallow, transactional=True, retry=retry)
+    async with stage.running(workflow) as engine:
+        run = await engine.start(workflow)
+        info = await run.wait(timeout=PATIENCE_S)
+    assert (info.status, tries) == ("failed", [1, 2])
+    assert "transaction" in str(info.failure)
 
 
 async def test_what_comes_during_a_transaction_is_taken_in_afterwards(stage: Stage) -> None:

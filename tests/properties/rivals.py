@@ -53,7 +53,7 @@ class FaultyStore:
         await self._exposed(self._store.now_ms, "begin")()
         async with self._store.transaction(lease) as transaction:
             commit = self._exposed(transaction.commit, "commit")
-            yield SimpleNamespace(conn=transaction.conn, commit=commit)
+            yield SimpleNamespace(conn=transaction.conn, check=transaction.check, commit=commit)
 
     def _exposed(
         self, verb: Callable[..., Awaitable[Any]], name: str

@@ -54,6 +54,11 @@ async def _transact(runner: Runner, call: Call) -> tuple[Report | None, Transiti
         report = await call.invoke(conn=transaction.conn)
         if not isinstance(report, AttemptSucceeded):
             return report, None
+        try:
+            await transaction.check()  # what it raises of the handler's doing fails the attempt
+        except StoreUnavailableError as error:
+            runner.lose(type(error).__name__)
+            return None, None
         if runner.closed or not call.settle():
             return None, None
         runner.take_report(report)

@@ -76,6 +76,9 @@ class MemoryTransaction:
         self._lease = lease
         self._over = False
 
+    async def check(self) -> None:
+        """Nothing can stand in its way."""
+
     async def commit(self, commit: Commit) -> CommitVerdict:
         """Apply the transition, if the fence still holds."""
         if self._over:

@@ -156,6 +156,9 @@ class SimulatedTransaction:
     _store: SimulatedStore
     _transaction: Any
 
+    async def check(self) -> None:
+        """Nothing can stand in its way."""
+
     async def commit(self, commit: Commit) -> CommitVerdict:
         """Write the transition."""
         (verdict,) = (await self._store.commit([commit])).verdicts
