@@ -130,6 +130,7 @@ def _settings(max_examples: int) -> settings:
         deadline=None,
         database=None,
         report_multiple_bugs=False,
+        print_blob=False,
         phases=(Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
         verbosity=Verbosity.quiet,
