@@ -243,3 +243,11 @@ def test_threads_of_the_loop_are_simulated_and_the_network_is_refused() -> None:
     assert simulate(Workflow("threaded").step("a", threaded)).result == {"a": 7}
     sim = simulate(Workflow("online").step("a", reaches_out, retry=Retry(max_attempts=1)))
     assert sim.status == "failed" and "cannot reach the network" in str(sim.failure)
+
+
+def test_a_signal_that_is_sent_again_is_known_whatever_came_early() -> None:
+    waits = Workflow("w").wait_for_signal("a", "go").step("s", price).wait_for_signal("b", "stop")
+    signals = [Signal("stop", 2, early=False), Signal("go", 1)]
+    sim = simulate(waits, None, Faults(SignalAt(nth=1, copies=2)), signals=signals)
+    assert sim.status == "completed"
+    assert sim.world.stored["run"].arrived == 2, "each of the two came once"
