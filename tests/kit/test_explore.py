@@ -115,6 +115,7 @@ def explored(workflow: Any = checkout, **options: Any) -> Report:
 # --- nothing is wrong ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_sound_workflow_survives_every_fault_and_pairs_of_crashes() -> None:
     report = explored(crashes=2, sample=150, check=no_hold_is_left)
     report.check()
@@ -153,6 +154,10 @@ def test_late_and_repeated_signals_change_nothing() -> None:
     report = explored(waits, signals=[Signal("go", 1), Signal("stop", 2)])
     report.check()
     assert report.fired["SignalAt"] >= 5
+
+
+def test_a_transaction_that_takes_too_long_fails_by_right() -> None:
+    explored(Workflow("t").step("a", quote, transactional=True).step("b", quote)).check()
 
 
 def test_a_report_is_a_short_table() -> None:

@@ -32,8 +32,6 @@ class Process:
     def __init__(self, name: str, loop: ProcessLoop) -> None:
         self.name = name
         self.dead = False
-        self.woken = False
-        """It stood still for a while, and has gone on since."""
         self._loop = loop
         self._backlog: list[_Waiting] | None = None
 
@@ -67,7 +65,6 @@ class Process:
 
     def _thaw(self) -> None:
         backlog, self._backlog = self._backlog or [], None
-        self.woken = True
         for handle in backlog:
             self._loop.run_late(handle)
 

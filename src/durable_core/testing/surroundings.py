@@ -1,4 +1,4 @@
-"""Surroundings: what a handler finds around it while a simulation runs: time and chance.
+"""Surroundings: what a handler finds around it in a simulation: time, chance, the world outside.
 
 ``time.time`` shows the virtual time, ``time.sleep`` returns at once and is counted, and the
 numbers of ``random`` follow from the plan, the process and the call. Other threads see nothing
@@ -7,11 +7,13 @@ of it, and afterwards everything is as it was.
 
 from __future__ import annotations
 
+import inspect
 import random
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from .virtual_time import VirtualTime
 
@@ -58,3 +60,21 @@ def simulated(virtual: VirtualTime) -> Iterator[None]:
 def draw_anew(seed: int, *place: object) -> None:
     """From here on ``random`` gives what follows from the seed and this place."""
     random.seed(f"{seed} {place}")
+
+
+class Outside:
+    """The lifespan of every simulated engine: it gives the world outside, which is there."""
+
+    __signature__ = inspect.Signature()  # engines are made by the thousand, and each looks at it
+
+    def __init__(self, deps: Any) -> None:
+        self._deps = deps
+
+    def __call__(self) -> Outside:
+        return self
+
+    async def __aenter__(self) -> Any:
+        return self._deps
+
+    async def __aexit__(self, *_: object) -> None:
+        """It outlives every process."""

@@ -61,8 +61,6 @@ class Call:
     """Whether an exception of no special kind is worth another attempt."""
     timeout_ms: int | None = None
     has_undo: bool = False
-    woken: bool = False
-    """Its process had been frozen, and gone on as a zombie, before."""
     at_ms: int = 0
     """When it began, by the store's clock."""
     event: int = 0

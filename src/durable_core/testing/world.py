@@ -15,7 +15,6 @@ counts, writes its chronicle, and does what the plan says. Rules:
 from __future__ import annotations
 
 import asyncio
-import inspect
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
@@ -53,7 +52,7 @@ from .plan import (
 )
 from .processes import Process, ProcessLoop, current_process
 from .simulated_store import SimulatedStore
-from .surroundings import simulated
+from .surroundings import Outside, simulated
 from .timeline import Event
 from .virtual_time import DeadlockError, InlineExecutor, VirtualTime
 from .witness import Call, Moment, Violation, Witness
@@ -231,7 +230,7 @@ class World:
         return Engine(
             store,
             self.workflows,
-            lifespan=_Lifespan(self.deps),
+            lifespan=Outside(self.deps),
             codec=self.codec,
             limits=self._limits,
             host=host,
@@ -413,9 +412,8 @@ class World:
             key=invocation.context.idempotency_key,
             attempts_max=policy.retry.max_attempts,
             retryable=_worth_another(policy.retry),
-            timeout_ms=attempt.timeout_ms,
+            timeout_ms=_time_limit_ms(attempt),
             has_undo=step is not None and step.undo is not None,
-            woken=process.woken,
             at_ms=self.clock(),
             event=len(self.chronicle),
         )
@@ -478,22 +476,12 @@ class World:
         self.loop.call_later(seconds, act, context=self.loop.outside)
 
 
-class _Lifespan:
-    """Every engine's lifespan: it gives the world outside, which is there already."""
-
-    __signature__ = inspect.Signature()  # engines are made by the thousand, and each looks at it
-
-    def __init__(self, deps: Any) -> None:
-        self._deps = deps
-
-    def __call__(self) -> _Lifespan:
-        return self
-
-    async def __aenter__(self) -> Any:
-        return self._deps
-
-    async def __aexit__(self, *_: object) -> None:
-        """It outlives every process."""
+def _time_limit_ms(attempt: Attempt) -> int | None:
+    """Its timeout; a transaction is limited to a third of the lease besides."""
+    if not attempt.transactional:
+        return attempt.timeout_ms
+    third_ms = round(LEASE.total_seconds() * 1_000) // 3
+    return min(attempt.timeout_ms or third_ms, third_ms)
 
 
 def _worth_another(retry: Retry) -> bool:
