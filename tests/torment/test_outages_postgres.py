@@ -37,7 +37,7 @@ async def start_mixed(engine: Engine) -> list[Run[Any]]:
     runs = []
     for n in range(RUNS):
         runs.append(await engine.start(MIXED, {"n": n}, id=f"r{n:03}"))
-        await runs[-1].signal("go", {"for": n})
+        await runs[-1].signal("go", {"for": n}, dedupe_id="once")
     return runs
 
 
