@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tests.torment.ledger import LedgerReader
 
+from durable_core.testing.tether import tethered
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -20,8 +22,9 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
 
 
 def command(module: str, *arguments: object) -> list[str]:
-    """How to run a module of this folder, from ``ROOT``; warnings are errors in it."""
-    return [sys.executable, "-W", "error", "-m", f"tests.torment.{module}", *map(str, arguments)]
+    """How to run a module of this folder, from ``ROOT``; warnings are errors in it. It ends with
+    this process, also where no test comes to its end."""
+    return tethered([sys.executable, "-W", "error", "-m", f"tests.torment.{module}", *arguments])
 
 
 def start(module: str, *arguments: object, stdin: int | None = None) -> subprocess.Popen[str]:

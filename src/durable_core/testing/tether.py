@@ -38,6 +38,7 @@ def main(parent: str, user: str, *command: str) -> None:
         os.setgid(gid)
         os.setuid(uid)
     if sys.platform == "linux":
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # a shell has background jobs ignore it
         # After setuid, which takes the wish back; and the parent may have died before it.
         if ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGQUIT)) != 0:
             sys.exit("the kernel refuses PR_SET_PDEATHSIG")
