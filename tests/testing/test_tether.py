@@ -9,13 +9,18 @@ from pathlib import Path
 
 import pytest
 
+COMMAND = """
+import os, time
+
+print(os.getpid(), flush=True)
+time.sleep(600)
+"""
 STARTED_IN_THE_BACKGROUND = """
 import signal, subprocess, sys
 from durable_core.testing.tether import tethered
 
 signal.signal(signal.SIGQUIT, signal.SIG_IGN)
-command = [sys.executable, "-c", "import time; time.sleep(600)"]
-print(subprocess.Popen(tethered(command)).pid, flush=True)
+subprocess.Popen(tethered([sys.executable, "-c", sys.argv[1]]))
 sys.stdin.read()
 """
 PATIENCE_S = 30.0
@@ -25,7 +30,7 @@ PATIENCE_S = 30.0
 def test_a_command_ends_with_its_parent_also_in_the_background_of_a_shell() -> None:
     """Such a shell has its jobs ignore SIGQUIT, which is what the kernel is to send."""
     with subprocess.Popen(
-        [sys.executable, "-c", STARTED_IN_THE_BACKGROUND],
+        [sys.executable, "-c", STARTED_IN_THE_BACKGROUND, COMMAND],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
