@@ -5,8 +5,6 @@ The fence is the lock of the lease row, taken by the statement that writes the s
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -50,9 +48,6 @@ gone as (delete from lease using fenced where lease.run_id = fenced.run_id),
 ended as (insert into outcome select run_id, 'completed', 0 from fenced)
 """
 LAST_STEP = "".join((FENCE, END, COUNT))
-CHANNEL = "floor"
-NOTIFY = "select pg_notify($1, '')"
-
 PLANS = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": "off"}
 """Look-ups by key, though the statements are prepared while the tables are empty."""
 
@@ -83,34 +78,12 @@ class PgFloor:
 @asynccontextmanager
 async def pg_floor(dsn: str) -> AsyncIterator[PgFloor]:
     """In a schema of its own, which is dropped afterwards."""
-    async with _tables(dsn) as schema, _connected(dsn, schema) as floor:
+    async with floor_tables(dsn) as schema, connected_floor(dsn, schema) as floor:
         yield floor
 
 
-async def measure_waking(dsn: str, times: int) -> list[float]:
-    """The seconds from before a run is created to when another connection, which hears of it by
-    NOTIFY, has claimed it; each by itself."""
-    taken = []
-    rung = asyncio.Event()
-    async with (
-        _tables(dsn) as schema,
-        _connected(dsn, schema) as client,
-        _connected(dsn, schema) as worker,
-    ):
-        await worker.conn.add_listener(CHANNEL, lambda *_: rung.set())
-        for index in range(times):
-            at = time.perf_counter()
-            await client.create([f"run-{index:032}"])
-            await client.conn.fetch(NOTIFY, CHANNEL)
-            await rung.wait()
-            rung.clear()
-            await worker.claim([f"run-{index:032}"])
-            taken.append(time.perf_counter() - at)
-    return taken
-
-
 @asynccontextmanager
-async def _tables(dsn: str) -> AsyncIterator[str]:
+async def floor_tables(dsn: str) -> AsyncIterator[str]:
     """The name of a schema with the floor's tables."""
     async with own_schema(dsn) as schema:
         conn = await asyncpg.connect(dsn)
@@ -122,7 +95,8 @@ async def _tables(dsn: str) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def _connected(dsn: str, schema: str) -> AsyncIterator[PgFloor]:
+async def connected_floor(dsn: str, schema: str) -> AsyncIterator[PgFloor]:
+    """On the tables of this schema."""
     conn = await asyncpg.connect(dsn, server_settings={**PLANS, "search_path": schema})
     try:
         yield PgFloor(conn, *[await conn.prepare(sql) for sql in (CREATE, CLAIM, STEP, LAST_STEP)])

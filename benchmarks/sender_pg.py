@@ -18,12 +18,17 @@ from durable_pg import PgStore
 REST_S = (0.06, 0.26)
 
 
+async def rest() -> None:
+    """Long enough for everything to fall asleep."""
+    await asyncio.sleep(random.uniform(*REST_S))
+
+
 async def send(dsn: str, schema: str, listen: bool, rounds: int, at_once: int) -> None:
     workflow = workflow_of(1)
     store = PgStore(dsn, schema=schema, listen=listen)
     async with Engine(store, [workflow], migrate=False) as engine:
         for _ in range(rounds):
-            await asyncio.sleep(random.uniform(*REST_S))
+            await rest()
             await asyncio.gather(*(engine.start(workflow, new_input()) for _ in range(at_once)))
 
 
