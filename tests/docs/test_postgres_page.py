@@ -17,6 +17,7 @@ import asyncpg
 import pytest
 from tests.docs.pages import ROOT, blocks
 from tests.postgres_kit import MAJORS, execute, own_database
+from tests.serving import serving
 
 from durable_core import DurableError, Engine, StepContext, Workflow
 from durable_core.testing.postgres import NO_POSTGRES
@@ -154,10 +155,8 @@ async def test_a_pooler_is_told_of_every_setting() -> None:
         length = int.from_bytes(await reader.readexactly(4), "big")
         words = (await reader.readexactly(length - 4))[4:].decode().split("\0")
         sent.update(word for word in words[::2] if word)
-        writer.close()
 
-    async with await asyncio.start_server(hear, "127.0.0.1", 0) as pooler:
-        port = pooler.sockets[0].getsockname()[1]
+    async with serving(hear) as port:
         with pytest.raises(DurableError):
             async with Engine(f"postgresql://ada@127.0.0.1:{port}/shop?sslmode=disable"):
                 pass

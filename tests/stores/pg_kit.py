@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ import asyncpg
 import attrs
 import pytest
 from tests.postgres_kit import MAJORS, dsn, own_schema
+from tests.serving import serving
 
 from durable_core.testing.postgres import NO_POSTGRES
 from durable_pg import PgStore
@@ -157,14 +158,11 @@ async def silence() -> AsyncIterator[str]:
     """The DSN of somebody who takes every connection, and never says anything."""
 
     async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while await reader.read(1_000):
-                pass
-        writer.close()
+        while await reader.read(1_000):
+            pass
 
-    server = await asyncio.start_server(listen, "127.0.0.1", 0)
-    async with server:
-        yield f"postgresql://ada@127.0.0.1:{server.sockets[0].getsockname()[1]}/shop"
+    async with serving(listen) as port:
+        yield f"postgresql://ada@127.0.0.1:{port}/shop"
 
 
 async def somebody_waits(place: Place) -> bool:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 from tests.postgres_kit import execute
+from tests.serving import serving
 
 from durable_core import DurableError, Engine, SchemaVersionError, StoreUnavailableError
 from durable_core.testing.postgres import NO_POSTGRES, PostgresServer
@@ -130,10 +131,10 @@ async def answering(words: bytes) -> AsyncIterator[int]:
         writer.write(words)
         await writer.drain()
         writer.close()
+        await writer.wait_closed()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
+    async with serving(answer) as port:
+        yield port
 
 
 @pytest.mark.parametrize("code", ["08P01", "26000", "42P05"])
