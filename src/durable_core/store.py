@@ -16,8 +16,8 @@ many runs, and every verb is atomic: all of it happens, or none. Rules an adapte
    that the engine's own sense of time is taken from. ``due_at_ms`` is start time, timer, retry
    and lease expiry in one; null means that only a message can move the run.
 5. *Claim.* A run is claimable when it is due, whoever held it last; claiming one that still has
-   an owner (its lease expired) counts one worker death, and a commit with entries sets that
-   count back to zero.
+   another owner (whose lease expired) counts one worker death, and a commit with entries sets
+   that count back to zero. An owner that claims its own run again lives: that is no death.
 6. *Errors.* No exception of a driver leaves the adapter. What may have committed is reported as
    ``StoreUnavailableError(outcome_unknown=True)``, never re-sent.
 
@@ -70,8 +70,9 @@ class RunRecord:
     ``status`` is the recorded one (``kernel.run.RunStatus`` value). ``waiting`` is the kernel's
     JSON list of waits, ``failure`` the JSON of a ``Failure``. ``epoch`` 0 means never claimed;
     ``due_at_ms`` is None for an ended run and for one that only a message can move. ``deaths``
-    counts lease expiries since the last commit with entries. ``pin`` is the fingerprint a
-    worker must have to claim the run (a run parked as ``definition_changed``), usually None.
+    counts takeovers from an expired owner since the last commit with entries. ``pin`` is the
+    fingerprint a worker must have to claim the run (one parked as ``definition_changed``),
+    usually None.
     """
 
     run_id: str
@@ -231,7 +232,8 @@ class Kind:
 
 @attrs.frozen(slots=True, kw_only=True)
 class ClaimRequest:
-    """What a worker asks for.
+    """What a worker asks for. ``worker`` becomes the owner of what is claimed, and is another
+    one for every process and every start of a worker.
 
     At most ``limit`` runs of the given queues and kinds (or with an ``anyone`` message),
     highest priority first, ageing so that nothing starves. Runs with ``deaths`` of at least

@@ -45,7 +45,7 @@ def claim(request: ClaimRequest, now_ms: int) -> Steps[ClaimBatch]:
     chosen = [candidate.run_id for candidate in sorted(due)[: request.limit]]
     if chosen:
         until = now_ms + request.lease_ms
-        taken = [(request.worker, until, now_ms, run_id) for run_id in chosen]
+        taken = [(request.worker, request.worker, until, now_ms, run_id) for run_id in chosen]
         yield Many(queries.TAKE, taken)
     runs = []
     for run_id in chosen:

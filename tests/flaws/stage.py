@@ -8,6 +8,7 @@ stores of one stage are one database.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
@@ -185,6 +186,7 @@ class Stage:
         self.clock = Clock()
         self.path = folder / "stage.db"
         self._bell = Bell()
+        self._doomed = itertools.count()
         self._memory: TappedMemory | None = None
 
     def store(self) -> TappedMemory | TappedSqlite | TappedPg:
@@ -220,7 +222,11 @@ class Stage:
         """A worker claims the run and is never heard of again; its lease runs out."""
         kinds = await kinds_of(store, run.id)
         request = ClaimRequest(
-            worker="doomed", lease_ms=1_000, limit=1, queues=("default",), kinds=kinds
+            worker=f"doomed {next(self._doomed)}",
+            lease_ms=1_000,
+            limit=1,
+            queues=("default",),
+            kinds=kinds,
         )
         batch = await store.claim(request)
         assert [claimed.run.run_id for claimed in batch.runs] == [run.id]

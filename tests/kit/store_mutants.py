@@ -60,7 +60,7 @@ LEASES = (
     Mutant(
         "deaths are not counted",
         "the claim of an expired lease counts no death",
-        (Edit(f"{STATE}.claim", "run.deaths += run.owner is not None", "pass"),),
+        (Edit(f"{STATE}.claim", "run.deaths += run.owner not in (None, request.worker)", "pass"),),
         bug=32,
         first="poison",
         quick=True,

@@ -14,12 +14,8 @@ from datetime import timedelta
 from tests.torment.ledger import LedgerWriter
 from tests.torment.mixed import BEGAN_AT, WORKFLOWS
 
-from durable_core import Engine, Limits
+from durable_core import Engine
 from durable_core.engine.observer import AttemptStarted, LeaseLost, ObservedEvent
-
-LIMITS = Limits(worker_deaths=15)
-"""Where workers are killed every second, some innocent run loses five of them in a row; one that
-cannot be executed still comes to be held within a minute."""
 
 
 class Witness:
@@ -45,6 +41,7 @@ async def main() -> None:
     parser.add_argument("--lease", type=float, required=True)
     parser.add_argument("--grace", type=float, default=30.0)
     parser.add_argument("--concurrency", type=int, default=12)
+    parser.add_argument("--name")
     options = parser.parse_args()
     writer = LedgerWriter(options.port)
 
@@ -57,13 +54,12 @@ async def main() -> None:
 
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    engine = Engine(
-        options.url, WORKFLOWS, lifespan=ledger, observers=[Witness(writer)], limits=LIMITS
-    )
+    engine = Engine(options.url, WORKFLOWS, lifespan=ledger, observers=[Witness(writer)])
     worker = engine.worker(
         concurrency=options.concurrency,
         lease=timedelta(seconds=options.lease),
         grace=timedelta(seconds=options.grace),
+        name=options.name,
     )
     async with engine, worker:
         print("ready", flush=True)

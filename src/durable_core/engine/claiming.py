@@ -54,9 +54,10 @@ class Claimant(Protocol):
 
 @attrs.frozen(slots=True, kw_only=True)
 class Reach:
-    """What a worker may claim, and how long it gets it for."""
+    """What a worker may claim, as which ``owner``, and how long it gets it for."""
 
     worker: str
+    owner: str
     lease_ms: int
     queues: tuple[str, ...]
     kinds: tuple[Kind, ...]
@@ -144,7 +145,7 @@ class Claims:
         asked_at = claimant.now()
         batch = await self._store.claim(
             ClaimRequest(
-                worker=reach.worker,
+                worker=reach.owner,
                 lease_ms=reach.lease_ms,
                 limit=limit,
                 queues=reach.queues,

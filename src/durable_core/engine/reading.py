@@ -20,6 +20,7 @@ from . import arguments
 from .exporting import RunExport, exported
 from .info import JournalEntry, Reader, RunInfo, run_cancelled, run_failed, waits_of
 from .mapping import journal_of
+from .owner import name_of
 from .retrying import retrying
 from .run import Timeout
 from .shared import Shared
@@ -118,7 +119,7 @@ class Reading:
             failure=None if record.failure is None else failure_from_text(record.failure),
             now_ms=await shared.store.now_ms(),
             since_ms=record.updated_at_ms,
-            owner=record.owner,
+            owner=None if record.owner is None else name_of(record.owner),
             due_at_ms=record.due_at_ms,
         )
 

@@ -38,6 +38,7 @@ from .committer import Answer, Committer
 from .complaints import Complaints
 from .lease import Holder, LeaseKeeper
 from .observer import LeaseLost, RunClaimed, RunFinished, RunSuspended
+from .owner import new_owner
 from .retention import Pruner
 from .runner import Runner
 from .shared import Shared, WorkerOptions
@@ -419,9 +420,10 @@ class Worker:
 
 
 def reach_of(shared: Shared, options: WorkerOptions, lease_ms: int) -> Reach:
-    """What a worker with these options may claim."""
+    """What a worker with these options may claim, as a new owner."""
     return Reach(
         worker=options.name,
+        owner=new_owner(options.name, shared.host.entropy),
         lease_ms=lease_ms,
         queues=options.queues,
         kinds=tuple(

@@ -133,6 +133,19 @@ class ClaimContract(StoreFixtures):
         await commit_all(store, [step(epoch=2)])
         assert (await store.get(["r1"]))["r1"].deaths == 0
 
+    async def test_one_that_claims_its_own_run_again_lives(
+        self, store: Store, clock: HandClock
+    ) -> None:
+        await started(store)
+        clock.forward(LEASE_MS)
+        again = await claim_one(store)
+        assert (again.run.epoch, again.run.owner, again.run.deaths) == (2, "w1", 0)
+        assert await commit_one(store, step(epoch=1)) is FENCED
+        for epoch, worker, deaths in ((3, "w2", 1), (4, "w2", 1), (5, "w1", 2)):
+            clock.forward(LEASE_MS)
+            again = await claim_one(store, worker=worker)
+            assert (again.run.epoch, again.run.deaths) == (epoch, deaths)
+
     async def test_giving_a_run_back_is_no_death(self, store: Store, clock: HandClock) -> None:
         await started(store)
         await commit_all(store, [let_go(due_at_ms=START_MS)])
@@ -140,8 +153,8 @@ class ClaimContract(StoreFixtures):
 
     async def test_few_suspects_are_claimed_at_once(self, store: Store, clock: HandClock) -> None:
         await store.create([new_run("a"), new_run("b")])
-        for _ in range(4):
-            assert ids(await claim(store)) == ["a", "b"]
+        for number in range(4):
+            assert ids(await claim(store, worker=f"dead {number}")) == ["a", "b"]
             clock.forward(LEASE_MS)
         await store.create([new_run("c"), new_run("d", priority=-1_000)])
         batch = await claim(store, suspect_deaths=3, suspects=1)

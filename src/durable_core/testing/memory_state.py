@@ -201,7 +201,7 @@ class State:
         left_out = {run.new.run_id for run in suspects[request.suspects :]}
         chosen = [run for run in due if run.new.run_id not in left_out][: request.limit]
         for run in chosen:
-            run.deaths += run.owner is not None
+            run.deaths += run.owner not in (None, request.worker)
             run.epoch += 1
             run.owner = request.worker
             run.anyone = False

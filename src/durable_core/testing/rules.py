@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..codec.records import waits_from_text
+from ..engine.owner import name_of
 from ..errors import DurableError
 from ..kernel import journal as j
 from ..kernel.invariants import check_journal
@@ -196,7 +197,7 @@ def _live(sim: Simulation) -> Iterator[Violation]:
                 )
             continue
         if run.owner is not None or run.due_at_ms is not None:
-            who = "nobody" if run.owner is None else run.owner
+            who = "nobody" if run.owner is None else name_of(run.owner)
             yield _stuck(f"run {run_id!r} is due, and nothing happens ({who} holds it)")
         waits = waits_from_text(run.waiting)
         if not waits:

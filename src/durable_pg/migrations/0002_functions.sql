@@ -886,7 +886,7 @@ BEGIN
     IF v_chosen IS NOT NULL THEN
         UPDATE "durable".lease l SET
             epoch = l.epoch + 1,
-            deaths = l.deaths + (l.owner IS NOT NULL)::int,
+            deaths = l.deaths + CASE WHEN l.owner <> p_worker THEN 1 ELSE 0 END,
             owner = p_worker,
             anyone = false,
             due_at_ms = v_now + p_lease_ms,

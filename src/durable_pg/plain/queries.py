@@ -264,7 +264,7 @@ ORDER BY rank, l.run_id LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED
 TAKE = """
 UPDATE "durable".lease SET
     epoch = epoch + 1,
-    deaths = deaths + CASE WHEN owner IS NULL THEN 0 ELSE 1 END,
+    deaths = deaths + CASE WHEN owner <> $2 THEN 1 ELSE 0 END,
     owner = $2,
     anyone = false,
     due_at_ms = $3,
