@@ -53,6 +53,8 @@ LOCK_SHARE, STATEMENT_SHARE = 0.8, 0.9
 """Of the time that a verb may take: when the server gives it up."""
 CLOSE_S = 5.0
 """How long closing waits for what is under way."""
+UNDO_S = 2.0
+"""How long the server gets to undo a transaction, and then to cancel the statement under way."""
 SETTINGS = {
     "application_name": "durable-core",
     "default_transaction_isolation": "read committed",
@@ -302,24 +304,42 @@ class Connections:
 
     async def take_back(self, conn: Proxy, undo: Callable[[], Awaitable[None]] | None) -> None:
         """Undo what is not committed, if there is a way to; what cannot be undone in time goes with
-        the connection. From now on its holder can do nothing with it."""
+        the session. From now on its holder can do nothing with it."""
         known = real(conn)
         try:
             if known is not None and undo is not None:
-                async with asyncio.timeout(CLOSE_S):
+                async with asyncio.timeout(UNDO_S):
                     await undo()
-        except TimeoutError:
-            cast(Connection, known).terminate()
-        except DRIVER_ERRORS:
-            with suppress(*DRIVER_ERRORS):  # also ends the statement that is under way, if any
-                async with asyncio.timeout(CLOSE_S):
-                    await cast(Connection, known).close()
+        except DRIVER_ERRORS:  # out of time, or a statement is under way
+            await self._end_session(cast(Connection, known))
         finally:
             await _release(cast(Pool, self._transactions), conn)
+
+    async def _end_session(self, conn: Connection) -> None:
+        """Close it, with the statement under way, which else would go on and keep its locks.
+
+        The driver asks for that statement to be cancelled. A request that overtakes it is forgotten
+        by the server, and an idle socket tells the server nothing: then the session is ended from
+        another one. (Not behind a pooler: there, nobody knows which session it is.)
+        """
+        server_pid = conn.get_server_pid()
+        closing = asyncio.ensure_future(conn.close())
+        await asyncio.wait({closing}, timeout=UNDO_S)
+        if not closing.done() and not self.address.pooler:
+            with suppress(DurableError, *DRIVER_ERRORS):
+                async with asyncio.timeout(CLOSE_S):
+                    await self._once(lambda other: _ended(other, server_pid), CLOSE_S)
+            await asyncio.wait({closing}, timeout=UNDO_S)
+        closing.cancel()  # which aborts it, if it has not ended
+        await asyncio.gather(closing, return_exceptions=True)
 
     def _from_elsewhere(self, pool: Pool) -> bool:
         """Whether the pool belongs to another event loop: then one like it is made here."""
         return cast(Any, pool)._loop is not asyncio.get_running_loop()
+
+
+async def _ended(conn: Proxy, server_pid: int) -> None:
+    await conn.execute(queries.END_SESSION, server_pid)
 
 
 async def _release(pool: Pool, conn: Proxy) -> None:

@@ -39,6 +39,7 @@ SELECT current_setting('server_version_num')::int, current_setting('server_encod
 NOW = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 NOTIFY = "SELECT pg_notify($1, $2)"
 ALIVE = "SELECT 1"
+END_SESSION = "SELECT pg_terminate_backend($1)"
 CHECK_CONSTRAINTS = "SET CONSTRAINTS ALL IMMEDIATE"
 TRANSACTION_ID = "SELECT pg_current_xact_id_if_assigned()::text"
 # DISCARD ALL, but for the prepared statements, which the driver knows.

@@ -183,6 +183,38 @@ async def test_a_statement_still_under_way_is_named_at_the_commit(
     await place.comes_to_rest()
 
 
+@pytest.mark.parametrize("how", ["it is forgotten", "its handler is cancelled"])
+async def test_a_statement_that_cannot_be_cancelled_ends_with_its_session(
+    store: PgStore, place: Place, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A request to cancel it may overtake it, and is then forgotten by the server."""
+
+    async def overtakes(**_: Any) -> None:
+        pass
+
+    async def transact() -> None:
+        async with store.transaction(lease()) as transaction:
+            sleeping = asyncio.ensure_future(transaction.conn.execute("SELECT pg_sleep(1000)"))
+            if how == "it is forgotten":
+                await asyncio.sleep(0)
+                with pytest.raises(DurableError, match="under way"):
+                    await transaction.commit(step())
+            await sleeping
+
+    monkeypatch.setattr(asyncpg.connect_utils, "_cancel", overtakes)
+    task = asyncio.ensure_future(transact())
+    await until(lambda: somebody_sleeps(place))
+    task.cancel()
+    await asyncio.wait({task})
+    await place.comes_to_rest()
+    async with store.transaction(lease()) as transaction:
+        assert await transaction.commit(step()) is APPLIED
+
+
+async def somebody_sleeps(place: Place) -> Any:
+    return await place.eyes.fetch("SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+
+
 async def test_nothing_can_be_written_when_it_is_over(store: PgStore, place: Place) -> None:
     async with store.transaction(lease()) as transaction:
         conn = transaction.conn
@@ -288,11 +320,8 @@ async def test_cancelling_ends_the_statement_that_is_under_way(
             await transaction.conn.execute(INSERT, 1)
             await transaction.conn.execute("SELECT pg_sleep(1000)")
 
-    async def asleep() -> Any:
-        return await place.eyes.fetch("SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
-
     task = asyncio.ensure_future(transact())
-    await until(asleep)
+    await until(lambda: somebody_sleeps(place))
     task.cancel()
     await asyncio.wait({task})
     assert task.cancelled()
