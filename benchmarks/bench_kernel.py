@@ -23,6 +23,7 @@ from durable_core.kernel.journal import Journal
 from durable_core.kernel.limits import Limits
 from durable_core.kernel.outcome import Ending, Outcome
 from durable_core.kernel.program import ProgramFactory
+from durable_core.kernel.recorder import Recorder
 from durable_core.kernel.run import RunContext
 from durable_core.kernel.step import All, Ask, Call
 from durable_core.kernel.transition import Held
@@ -43,7 +44,7 @@ RUN = RunContext(
 
 
 def straight(length: int) -> ProgramFactory:
-    def body(run: RunContext) -> Generator[Ask, Outcome, Ending]:
+    def body(run: RunContext, recorder: Recorder) -> Generator[Ask, Outcome, Ending]:
         for index in range(length):
             yield Call(unit=UnitKey.of("step", index), handler=None)
         return Ending(payload=NULL, shape=None, assemble=lambda: NULL)
@@ -52,7 +53,7 @@ def straight(length: int) -> ProgramFactory:
 
 
 def fan_out(length: int) -> ProgramFactory:
-    def body(run: RunContext) -> Generator[Ask, Outcome, Ending]:
+    def body(run: RunContext, recorder: Recorder) -> Generator[Ask, Outcome, Ending]:
         yield All(steps=tuple(Call(unit=UnitKey.of("all", i), handler=None) for i in range(length)))
         return Ending(payload=NULL, shape=None, assemble=lambda: NULL)
 

@@ -43,6 +43,7 @@ units = st.lists(st.text("ab1-é", min_size=1, max_size=4), max_size=3).map(Unit
 BY_TYPE: Mapping[str, st.SearchStrategy[Any]] = {
     "UnitKey": units,
     "int": integers,
+    "bool": st.booleans(),
     "int | None": st.none() | integers,
     "str": texts,
     "str | None": st.none() | texts,

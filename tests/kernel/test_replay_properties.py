@@ -8,12 +8,12 @@ rules at every advance.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from typing import Any, cast
+from typing import Any
 
 import attrs
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.kernel.worlds import Answer, Body, World, boom, call, done
+from tests.kernel.worlds import Answer, Body, World, boom, call, done, program_of
 
 from durable_core.errors import StepFailed
 from durable_core.kernel import journal as j
@@ -36,8 +36,8 @@ class Plan:
     script: Mapping[str, tuple[Answer, ...]]
 
 
-def program_of(plan: Plan) -> ProgramFactory:
-    return cast(ProgramFactory, body_of(plan))
+def program_for(plan: Plan) -> ProgramFactory:
+    return program_of(body_of(plan))
 
 
 def body_of(plan: Plan) -> Body:
@@ -166,9 +166,13 @@ def test_warm_and_cold_cursors_give_equal_transitions(plan: Plan) -> None:
         if not world.out and transition.resume_at_ms is not None:
             world.now_ms = max(world.now_ms, transition.resume_at_ms)
             cold = advance(
-                world.run, program_of(plan), Journal(list(world.journal)), world.inbox, world.now_ms
+                world.run,
+                program_for(plan),
+                Journal(list(world.journal)),
+                world.inbox,
+                world.now_ms,
             )
-            warm_cursor = Held(world.run, program_of(plan), Journal(list(world.journal)))
+            warm_cursor = Held(world.run, program_for(plan), Journal(list(world.journal)))
             warm_cursor.advance(world.inbox, 0)  # nothing is due yet
             warm = warm_cursor.advance([], world.now_ms)
             assert warm.entries == cold.entries

@@ -28,7 +28,8 @@ from durable_core.kernel.journal import Journal
 from durable_core.kernel.limits import DEFAULT_LIMITS, Limits
 from durable_core.kernel.outcome import Attempt, AttemptKey, Ending, Outcome, Transition
 from durable_core.kernel.policy import Retry
-from durable_core.kernel.program import ProgramFactory
+from durable_core.kernel.program import Program, ProgramFactory
+from durable_core.kernel.recorder import Recorder
 from durable_core.kernel.run import RunContext, RunStatus
 from durable_core.kernel.step import Ask, Call, Undo
 from durable_core.kernel.transition import Held
@@ -46,6 +47,15 @@ class Suspending:
 
 
 Answer = bytes | Failure | Suspending
+
+
+def program_of(body: Body) -> ProgramFactory:
+    """A generator function as the program of any run; it has nothing recorded between asks."""
+
+    def begin(run: RunContext, recorder: Recorder) -> Program:
+        return cast(Program, body(run))
+
+    return begin
 
 
 def call(*path: str, undo: bool = False, retry: Retry = QUICK, **more: Any) -> Call:
@@ -133,8 +143,8 @@ class World:
     def advance(self, *events: Event, commit: bool = True) -> Transition:
         """One advance, and (unless it is lost) its commit."""
         if self.held is None:
-            body = cast(ProgramFactory | None, self.body)
-            self.held = Held(self.run, body, Journal(list(self.journal)))
+            program = None if self.body is None else program_of(self.body)
+            self.held = Held(self.run, program, Journal(list(self.journal)))
             self.seen = 0
         mail = [message for message in self.inbox if message.seq > self.seen]
         self.seen = self.arrived
@@ -144,7 +154,8 @@ class World:
             self.crash()
             return transition
         self.last = transition
-        self.journal = self.journal.extend(transition.entries)
+        before = Journal() if transition.renews else self.journal
+        self.journal = before.extend(transition.entries)
         self.status = transition.status
         self.inbox = [m for m in self.inbox if m.seq not in transition.consumed]
         self.out += transition.attempts

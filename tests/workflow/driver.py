@@ -15,7 +15,9 @@ from durable_core.codec.failure import failure_from_exception
 from durable_core.codec.payload import Codec, JsonCodec
 from durable_core.errors import StepFailed
 from durable_core.kernel import journal as j
+from durable_core.kernel.draft import Draft
 from durable_core.kernel.failure import Failure
+from durable_core.kernel.fold import Fold
 from durable_core.kernel.ids import UnitKey
 from durable_core.kernel.limits import DEFAULT_LIMITS, Limits
 from durable_core.kernel.outcome import (
@@ -28,8 +30,9 @@ from durable_core.kernel.outcome import (
     Settled,
     TimedOut,
 )
+from durable_core.kernel.recorder import Recorder
 from durable_core.kernel.run import RunContext
-from durable_core.kernel.step import All, Ask, Call, Child, Record, Step, Timer, Wait
+from durable_core.kernel.step import All, Ask, Call, Child, Join, Record, Step, Timer, Wait
 from durable_core.kernel.value import NULL, Payload
 from durable_core.workflow import Definition, Invocation, Lowering, Registry, result_of_run
 
@@ -78,7 +81,7 @@ class Driver:
             limits=limits,
         )
         services = Lowering(codec=codec, registry=Registry([workflow, *others]))
-        program = workflow.program(services)(self.run)
+        program = workflow.program(services)(self.run, self._recorder())
         self._program = cast("Generator[Ask, Outcome | None, Ending]", program)
 
     def go(self) -> Driver:
@@ -102,9 +105,13 @@ class Driver:
         again.asks, again.calls, again.entries = [], [], list(self.entries)
         again.ending = again.failed = None
         services = Lowering(codec=self.codec, registry=Registry([self.workflow]))
-        program = self.workflow.program(services)(self.run)
+        program = self.workflow.program(services)(self.run, self._recorder())
         again._program = cast("Generator[Ask, Outcome | None, Ending]", program)
         return again.go()
+
+    def _recorder(self) -> Recorder:
+        fold = Fold(self.run.run_id)
+        return Recorder(self.run.run_id, fold, Draft(self.run, fold, NOW_MS, lambda name: ()))
 
     # --- what came of it -----------------------------------------------------------------------
 
@@ -201,6 +208,8 @@ class Driver:
                     return Failed(spec)
                 result = self.children.get(str(step.unit))
                 return Failed(result) if isinstance(result, Failure) else ended(self._any(result))
+            case Join():
+                raise AssertionError("nothing is joined in a declared workflow")
 
     def _call(self, step: Call) -> Outcome:
         self.calls.append(str(step.unit))

@@ -112,6 +112,12 @@ def _integer(plain: Any) -> int:
     return plain
 
 
+def _boolean(plain: Any) -> bool:
+    if type(plain) is not bool:
+        raise TypeError(f"expected true or false, found {type(plain).__name__}")
+    return plain
+
+
 def _texts(plain: Any) -> tuple[str, ...]:
     if type(plain) is not list:
         raise TypeError(f"expected a list, found {type(plain).__name__}")
@@ -152,6 +158,7 @@ def _same(plain: Any) -> Any:
 _BY_TYPE: Mapping[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "str": (_same, _text),
     "int": (_same, _integer),
+    "bool": (_same, _boolean),
     "str | None": (_same, _text),
     "int | None": (_same, _integer),
     "Failure": (failure_to_plain, _failure),
@@ -188,7 +195,8 @@ LAYOUTS: Mapping[str, _Layout] = {kind: _layout(cls) for kind, cls in ENTRY_CLAS
 def entry_to_record(entry: Entry) -> EntryRecord:
     """The record of ``entry``, in the current format."""
     kind = entry.kind
-    if type(entry) is UnitCompleted and entry.verdict is None:  # nearly every entry there is
+    if type(entry) is UnitCompleted and entry.verdict is None and entry.name is None:
+        # Nearly every entry there is.
         return EntryRecord(
             seq=entry.seq,
             kind=kind,

@@ -15,8 +15,8 @@ from ..kernel.failure import Failure, failure_to_plain
 from ..kernel.limits import Limits
 from ..kernel.messages import unattended
 from ..kernel.outcome import Outgoing, Transition
+from ..kernel.parking import park
 from ..kernel.run import RunContext, RunStatus
-from ..kernel.transition import park
 from ..store import ClaimedRun, Commit
 from .mapping import commit_of, message_arrived, newest, run_context
 

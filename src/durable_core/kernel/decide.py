@@ -20,8 +20,17 @@ from .failure import Failure
 from .fold import UnitState
 from .ids import UnitKey, child_run_id
 from .limits import Limits
-from .outcome import Attempting, Completed, Failed, Holding, Recording, StepOutcome, TimedOut
-from .step import Call, Child, Record, Step, Timer, Undo, Wait
+from .outcome import (
+    Attempting,
+    Completed,
+    Failed,
+    Holding,
+    Recording,
+    Started,
+    StepOutcome,
+    TimedOut,
+)
+from .step import Call, Child, Join, Record, Step, Timer, Undo, Wait
 from .tables import FAMILY, UnitStatus
 from .value import NULL, Payload
 
@@ -58,16 +67,31 @@ def family_of(step: Step) -> str:
             return "timer"
         case Wait():
             return "wait"
-        case Child():
+        case Child() | Join():
             return "child"
         case _:
             assert_never(step)
+
+
+def name_of(step: Step) -> str | None:
+    """By which name it is asked for, where that is compared with what is recorded."""
+    return step.name if isinstance(step, Call | Wait | Child) else None
+
+
+def started(step: Step, state: UnitState) -> str | None:
+    """The child run that this step started, if it was not to wait for its end."""
+    if state.child_id is None or not (isinstance(step, Child) and step.detached):
+        return None
+    return state.child_id
 
 
 def decide(step: Step, state: UnitState | None, moment: Moment) -> StepOutcome:
     """What this step comes to, given what the journal says of its unit (None: nothing yet)."""
     if state is None:
         return _begin(step, moment)
+    child_id = started(step, state)
+    if child_id is not None:
+        return Started(child_id)
     match state.status:
         case U.COMPLETED:
             return Completed(state.payload or NULL, state.verdict)
@@ -158,6 +182,8 @@ def _begin(step: Step, moment: Moment) -> StepOutcome:
             return _begin_wait(step, moment)
         case Child():
             return _begin_child(step, moment)
+        case Join():
+            raise AssertionError("a child run is joined after it was started")
         case _:
             assert_never(step)
 
@@ -249,6 +275,7 @@ def _begin_child(step: Child, moment: Moment) -> StepOutcome:
         seq=moment.next_seq,
         at_ms=moment.now_ms,
         child_id=child_run_id(moment.run_id, moment.created_at_ms, moment.generation, step.unit),
+        workflow=step.name,
     )
     return Recording(entry, child=spec)
 

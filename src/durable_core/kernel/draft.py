@@ -16,6 +16,7 @@ from .fold import Fold
 from .ids import RUN_UNIT, UnitKey
 from .outcome import AttemptKey, ChildStart, Outgoing
 from .run import RunContext
+from .value import Payload
 
 
 class Draft:
@@ -29,6 +30,7 @@ class Draft:
         "fold",
         "messages",
         "moment",
+        "renews",
         "run",
         "stop",
         "tokens_closed",
@@ -63,6 +65,7 @@ class Draft:
         self.tokens_opened: list[str] = []
         self.tokens_closed: list[str] = []
         self.stop: list[AttemptKey] = []
+        self.renews = False
 
     @property
     def now_ms(self) -> int:
@@ -72,6 +75,25 @@ class Draft:
     def record(self, kind: Callable[..., j.Entry], unit: UnitKey = RUN_UNIT, **fields: Any) -> None:
         """Append a new entry of this class for ``unit``."""
         self.append(kind(unit=unit, seq=self.moment.next_seq, at_ms=self.moment.now_ms, **fields))
+
+    def begin_anew(self, payload: Payload) -> None:
+        """The run goes on as if it had just begun, with this as its input (``continue_as_new``).
+
+        The journal is begun anew too; what else this transition carries stays.
+        """
+        fold, paused = self.fold, self.fold.paused is not None
+        waived = fold.deadline_waived
+        self.renews = True
+        self.entries.clear()
+        self.moment.next_seq = 1
+        self.record(
+            j.RunContinued,
+            payload=payload,
+            generation=fold.generation + 1,
+            deadline_waived=waived,
+        )
+        if paused:
+            self.record(j.RunPaused)
 
     def append(self, entry: j.Entry) -> None:
         """Append an entry that is numbered and dated already."""

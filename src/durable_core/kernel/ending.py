@@ -10,6 +10,8 @@ passed) to the run's last entry. Rules:
 3. A rollback runs one compensation at a time (``saga``), and while the run is paused or parked
    it stands still.
 4. The end is told to the parent, if there is one, in the same commit.
+5. A program that ends to continue as new gives up its undos. It may leave no child run behind,
+   and as everywhere no attempt: then the journal begins anew.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from .outcome import (
     Attempting,
     AttemptKey,
     Completed,
+    Ending,
     Failed,
     Holding,
     Outgoing,
@@ -53,6 +56,7 @@ class Ender:
     def forget(self) -> None:
         """The program begins again from the journal."""
         self._queue = None
+        self._told.clear()
         self._tokens_closed = False
 
     def settled(self, key: AttemptKey) -> None:
@@ -106,11 +110,11 @@ class Ender:
             return
         over = frontier.over or fold.cancel is not None or fold.deadline_passed is not None
         if fold.rollback is None:
+            self._refuse_to_leave_children(draft, frontier)
             if not over or not self._all_quiet(draft):
                 return
             if frontier.ending is not None and fold.cancel is None and not fold.deadline_passed:
-                ending = frontier.ending
-                draft.record(j.RunCompleted, payload=ending.payload, shape=ending.shape)
+                self._complete(draft, frontier.ending)
                 return
             if fold.parked is not None:
                 return
@@ -118,6 +122,26 @@ class Ender:
             draft.record(j.RollbackStarted, cause=cause, failure=failure)
         if fold.paused is None and fold.parked is None:
             self._roll_back(draft, frontier)
+
+    def _complete(self, draft: Draft, ending: Ending) -> None:
+        if not ending.continues:
+            draft.record(j.RunCompleted, payload=ending.payload, shape=ending.shape)
+        elif not draft.renews:  # a program that asks for nothing would continue for ever
+            assert ending.payload is not None, "a run continues with an input"
+            draft.begin_anew(ending.payload)
+
+    def _refuse_to_leave_children(self, draft: Draft, frontier: Frontier) -> None:
+        ending, live = frontier.ending, draft.fold.live_children
+        if ending is None or not ending.continues:
+            return
+        left = [str(unit) for unit, state in live.items() if not state.cancel_requested]
+        if left:
+            frontier.ending = None
+            frontier.failure = Failure(
+                type="DurableError",
+                message=f"the run cannot continue as new while its child runs are live "
+                f"({', '.join(left)}); await their handles first",
+            )
 
     def _all_quiet(self, draft: Draft) -> bool:
         """Nothing is out any more: stop what is, and see."""

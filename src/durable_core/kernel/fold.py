@@ -47,6 +47,7 @@ class UnitState:
         "family",
         "generation",
         "inherited",
+        "name",
         "payload",
         "signal",
         "since_ms",
@@ -60,6 +61,7 @@ class UnitState:
         self.status = UnitStatus.NEW
         self.generation = generation
         self.family: str | None = None
+        self.name: str | None = None  # of what was called, where it was recorded
         self.attempts = 0  # failed ones
         self.failure: Failure | None = None
         self.payload: Payload | None = None
@@ -88,6 +90,8 @@ class Fold:
         self.run_id = run_id
         self.length = 0
         self.generation = 1
+        self.input: Payload | None = None  # of this generation, when it is not the run's own
+        self.stopped_seq: int | None = None  # from which entry on the program is told no more
         self.units: dict[UnitKey, UnitState] = {}
         self.undos: dict[UnitKey, UnitState] = {}
         self.completed: list[UnitKey] = []  # calls and children, in commit order
@@ -104,6 +108,11 @@ class Fold:
         self.ended: j.RunCompleted | j.RunFailed | j.RunCancelled | None = None
         self.going = True  # whether the program may still record anything new
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything of a unit was recorded in this generation."""
+        return any(state.generation == self.generation for state in self.units.values())
+
     @classmethod
     def of(cls, run_id: str, entries: Iterable[j.Entry]) -> Fold:
         """The fold of a whole journal. Raises ``EncodingError`` for a corrupt one."""
@@ -114,6 +123,8 @@ class Fold:
 
     def apply(self, entry: j.Entry) -> None:
         """Take one more entry into account. Raises ``EncodingError`` if it cannot follow."""
+        if isinstance(entry, j.RunContinued):
+            self._begin_anew(entry)
         if entry.seq != self.length + 1:
             raise self._corrupt(entry, f"it should be number {self.length + 1}")
         kind = entry.kind
@@ -132,6 +143,10 @@ class Fold:
                 and self.rollback is None
                 and self.ended is None
             )
+            if self.going:
+                self.stopped_seq = None
+            elif self.stopped_seq is None:
+                self.stopped_seq = entry.seq
         self.length = entry.seq
 
     def _move(
@@ -173,7 +188,9 @@ class Fold:
 
     def _unit_completed(self, state: UnitState, entry: Any) -> None:
         state.payload = entry.payload
-        state.verdict = getattr(entry, "verdict", None)
+        if isinstance(entry, j.UnitCompleted):
+            state.verdict = entry.verdict
+            state.name = entry.name or state.name
         self.completed.append(entry.unit)
         self.live_children.pop(entry.unit, None)
         self._drop_token(state)
@@ -182,10 +199,12 @@ class Fold:
         state.attempts = entry.attempt
         state.failure = entry.failure
         state.due_at_ms = entry.retry_at_ms
+        state.name = getattr(entry, "name", None) or state.name
 
     def _failed(self, state: UnitState, entry: Any) -> None:
         state.failure = entry.failure
         state.attempts = getattr(entry, "attempt", 0)
+        state.name = getattr(entry, "name", None) or state.name
         self.live_children.pop(entry.unit, None)
 
     def _cancelled(self, state: UnitState, entry: Any) -> None:
@@ -199,6 +218,7 @@ class Fold:
         state.snapshot = entry.payload
         state.data = None
         state.token = entry.token
+        state.name = getattr(entry, "name", None) or state.name
         undo = isinstance(entry, j.CompensationSuspended)
         self.tokens[entry.token] = (entry.unit, undo)
 
@@ -209,6 +229,10 @@ class Fold:
     def _value(self, state: UnitState, entry: Any) -> None:
         state.payload = entry.payload
 
+    def _undo_registered(self, state: UnitState, entry: Any) -> None:
+        state.payload = NULL
+        self.completed.append(entry.unit)
+
     def _timer_started(self, state: UnitState, entry: Any) -> None:
         state.due_at_ms = entry.due_at_ms
 
@@ -216,11 +240,12 @@ class Fold:
         state.payload = NULL
 
     def _signal_awaited(self, state: UnitState, entry: Any) -> None:
-        state.signal = entry.signal
+        state.signal = state.name = entry.signal
         state.due_at_ms = entry.due_at_ms
 
     def _child_started(self, state: UnitState, entry: Any) -> None:
         state.child_id = entry.child_id
+        state.name = entry.workflow
         self.live_children[entry.unit] = state
 
     def _child_cancel_requested(self, state: UnitState, entry: Any) -> None:
@@ -303,6 +328,18 @@ class Fold:
         self.generation += 1
         self.ended = None
 
+    def _begin_anew(self, entry: j.RunContinued) -> None:
+        """Nothing of before counts any more; what was told to the run is told again if need be."""
+        cls = type(self)
+        fresh = cls(self.run_id)
+        self.__dict__.update(fresh.__dict__)
+        self.generation = entry.generation
+        self.input = entry.payload
+        self.deadline_waived = entry.deadline_waived
+
+    def _run_continued(self, entry: j.Entry) -> None:
+        """``_begin_anew`` has done it, before the entry was numbered."""
+
     def _run_forked(self, entry: j.Entry) -> None:
         for state in self.units.values():
             state.inherited = True
@@ -321,6 +358,7 @@ _UNIT_ENTRIES: Mapping[type[j.Entry], Callable[[Fold, UnitState, Any], None]] = 
     j.RouteDecided: Fold._value,
     j.ItemsRecorded: Fold._value,
     j.ValueRecorded: Fold._value,
+    j.UndoRegistered: Fold._undo_registered,
     j.SignalConsumed: Fold._value,
     j.TimerStarted: Fold._timer_started,
     j.TimerFired: Fold._timer_fired,
@@ -347,6 +385,7 @@ _RUN_ENTRIES: Mapping[type[j.Entry], Callable[[Fold, j.Entry], None]] = {
     j.RollbackStarted: Fold._rollback_started,
     j.RollbackRequested: Fold._rollback_requested,
     j.RunRetried: Fold._run_retried,
+    j.RunContinued: Fold._run_continued,
     j.RunForked: Fold._run_forked,
     j.RunCompleted: Fold._run_ended,
     j.RunFailed: Fold._run_ended,

@@ -31,12 +31,14 @@ class Entry:
 
 @attrs.frozen(slots=True, kw_only=True)
 class UnitCompleted(Entry):
-    """A handler's result. ``verdict`` is the decision recorded with it (loops)."""
+    """A handler's result. ``verdict`` is the decision recorded with it (loops), ``name`` what was
+    called where the unit's own name does not say it; so in the next three."""
 
     kind: ClassVar[str] = "unit_completed"
     payload: Payload
     attempt: int
     verdict: Payload | Failure | None = None
+    name: str | None = None
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -46,6 +48,7 @@ class UnitFailed(Entry):
     kind: ClassVar[str] = "unit_failed"
     failure: Failure
     attempt: int = 0
+    name: str | None = None
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -56,6 +59,7 @@ class AttemptFailed(Entry):
     failure: Failure
     attempt: int
     retry_at_ms: int
+    name: str | None = None
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -66,6 +70,7 @@ class UnitSuspended(Entry):
     payload: Payload
     attempt: int
     token: str
+    name: str | None = None
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -109,6 +114,13 @@ class ValueRecorded(Entry):
 
     kind: ClassVar[str] = "value_recorded"
     payload: Payload
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class UndoRegistered(Entry):
+    """The workflow named something to be called when the run is rolled back."""
+
+    kind: ClassVar[str] = "undo_registered"
 
 
 # --- timers, signals, children ---------------------------------------------------------------
@@ -165,10 +177,11 @@ class WaitTimedOut(Entry):
 
 @attrs.frozen(slots=True, kw_only=True)
 class ChildStarted(Entry):
-    """A child run was created."""
+    """A child run was created. ``workflow`` is recorded where it is compared on replay."""
 
     kind: ClassVar[str] = "child_started"
     child_id: str
+    workflow: str | None = None
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -327,6 +340,17 @@ class RunRetried(Entry):
 
 
 @attrs.frozen(slots=True, kw_only=True)
+class RunContinued(Entry):
+    """The run began anew with another input: the first entry of a journal, and of this
+    generation. ``deadline_waived``: the run's deadline had passed before, and counts no more."""
+
+    kind: ClassVar[str] = "run_continued"
+    payload: Payload
+    generation: int
+    deadline_waived: bool = False
+
+
+@attrs.frozen(slots=True, kw_only=True)
 class RunForked(Entry):
     """All entries before this one were copied from another run; they are never compensated."""
 
@@ -373,6 +397,7 @@ ENTRY_CLASSES: Mapping[str, type[Entry]] = {
         RouteDecided,
         ItemsRecorded,
         ValueRecorded,
+        UndoRegistered,
         TimerStarted,
         TimerFired,
         SignalAwaited,
@@ -398,6 +423,7 @@ ENTRY_CLASSES: Mapping[str, type[Entry]] = {
         RunParked,
         RunUnparked,
         RunRetried,
+        RunContinued,
         RunForked,
         RunCompleted,
         RunFailed,

@@ -38,6 +38,13 @@ class TimedOut:
 
 
 @attrs.frozen(slots=True)
+class Started:
+    """A detached child run was started."""
+
+    child_id: str
+
+
+@attrs.frozen(slots=True)
 class Settled:
     """Every step of an ``All`` has ended; outcomes in order of declaration."""
 
@@ -52,7 +59,7 @@ class Won:
     outcome: Outcome
 
 
-Outcome = Completed | Failed | TimedOut | Settled | Won
+Outcome = Completed | Failed | TimedOut | Started | Settled | Won
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -61,12 +68,14 @@ class Ending:
 
     ``shape`` maps result names to ``{"unit": path}``, ``{"list": path, "n": count}``,
     ``{"map": {entry: path}}`` or ``{"null": true}``. ``assemble`` gives the result as one
-    payload, for a parent run.
+    payload, for a parent run. ``continues``: the run has not ended; it begins anew with
+    ``payload`` as its input (``continue_as_new``).
     """
 
     payload: Payload | None
     shape: Mapping[str, Any] | None
     assemble: Callable[[], Payload]
+    continues: bool = False
 
 
 # --- what decide answers ---------------------------------------------------------------
@@ -96,7 +105,7 @@ class Recording:
     consumed: int | None = None
 
 
-StepOutcome = Completed | Failed | TimedOut | Attempting | Holding | Recording
+StepOutcome = Completed | Failed | TimedOut | Started | Attempting | Holding | Recording
 
 
 # --- to the engine -----------------------------------------------------------------------
@@ -188,6 +197,7 @@ class Transition:
     ``stop`` to be cancelled after the commit. ``resume_at_ms``: advance again then, at the
     latest. ``release``: the lease is given up (due at ``resume_at_ms``, needing the definition
     ``pin``); ``ended``: the run is terminal. ``failure`` is set once the run is failing.
+    ``renews``: the run began anew; ``entries`` replace the whole journal, numbered from 1.
     """
 
     after_seq: int
@@ -207,6 +217,7 @@ class Transition:
     release: bool = False
     pin: str | None = None
     ended: bool = False
+    renews: bool = False
 
     @property
     def writes(self) -> bool:

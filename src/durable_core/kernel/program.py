@@ -5,6 +5,8 @@ asks (``step.py``) and is sent outcomes (``outcome.py``); generators and corouti
 fit. It must be deterministic: asked again with the same outcomes, it asks for the same steps.
 It ends by ``StopIteration(Ending(...))``, or by raising: ``StepFailed`` carries the recorded
 failure, anything else is the run's own failure.
+
+Between two asks it may have values recorded, without waiting for anything, by its ``Recorder``.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from .outcome import Outcome
+from .recorder import Recorder
 from .run import RunContext
 from .step import Ask
 
@@ -33,5 +36,5 @@ class Program(Protocol):
         ...
 
 
-ProgramFactory = Callable[[RunContext], Program]
+ProgramFactory = Callable[[RunContext, Recorder], Program]
 """Makes a fresh program for a run; cheap, called once a claim and again when a cursor is lost."""

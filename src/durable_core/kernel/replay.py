@@ -8,7 +8,7 @@ costs the same as one of one. Rules:
 1. First run and replay take this same road; a recorded step merely settles at once.
 2. A unit is asked for once a run. A recorded unit must be asked for again with the same family
    of step, and nothing may be left over when the program stands still.
-3. ``nondeterminism`` is the only place that says that the program has changed.
+3. What the program had recorded between two asks (``recorder.py``) counts as asked for.
 
 Must not know entries, time, or what a step's outcome means.
 """
@@ -19,13 +19,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..errors import NondeterminismError, StepFailed
-from .decide import family_of
+from .decide import family_of, name_of
 from .failure import Failure
-from .fold import Fold
+from .fold import Fold, UnitState
 from .ids import UnitKey
+from .nondeterminism import nondeterminism
 from .outcome import Ending, Outcome, Settled, Won
 from .program import Program
-from .step import All, Ask, Call, Child, First, Step, Undo
+from .recorder import Recorder
+from .step import All, Ask, Call, Child, First, Join, Step
 
 
 class Leaf:
@@ -68,11 +70,12 @@ class Group:
 class Frontier:
     """Where a program stands. ``outcome`` is what it is to be sent next, when that is known."""
 
-    def __init__(self, run_id: str, program: Program) -> None:
+    def __init__(self, run_id: str, program: Program, recorder: Recorder) -> None:
         self._run_id = run_id
         self._program = program
+        self.recorder = recorder
         self.leaves: dict[UnitKey, Leaf] = {}
-        self.undos: dict[UnitKey, tuple[Call | Child, Undo]] = {}
+        self.undos = recorder.undos
         self.outcome: Outcome | None = None
         self.started = False
         self.ending: Ending | None = None
@@ -83,6 +86,11 @@ class Frontier:
     def over(self) -> bool:
         """Whether the program has ended, either way."""
         return self.ending is not None or self.failure is not None
+
+    @property
+    def continues(self) -> bool:
+        """Whether the program has ended only to begin anew."""
+        return self.ending is not None and self.ending.continues
 
     def proceed(self) -> list[Leaf]:
         """Send the outcome (None at first) and give the steps that may begin."""
@@ -125,7 +133,8 @@ class Frontier:
     def check(self, fold: Fold) -> None:
         """After a replay: every unit recorded in this generation must have been asked for."""
         for unit, state in fold.units.items():
-            if unit not in self.leaves and state.generation == fold.generation:
+            known = unit in self.leaves or unit in self.recorder.units
+            if not known and state.generation == fold.generation:
                 raise nondeterminism(
                     self._run_id,
                     unit,
@@ -133,12 +142,21 @@ class Frontier:
                     asked="nothing: the program no longer asks for it",
                 )
 
-    def check_family(self, leaf: Leaf, recorded: str | None) -> None:
-        """A recorded unit must be asked for as what it was."""
-        asked = family_of(leaf.step)
+    def check_same(self, leaf: Leaf, state: UnitState) -> None:
+        """A recorded unit must be asked for as what it was, and by the name it had."""
+        step, recorded = leaf.step, state.family
+        asked = family_of(step)
         if recorded is not None and recorded != asked:
             raise nondeterminism(
-                self._run_id, leaf.step.unit, recorded=f"a {recorded}", asked=f"a {asked}"
+                self._run_id, step.unit, recorded=f"a {recorded}", asked=f"a {asked}"
+            )
+        name = name_of(step)
+        if name is not None and state.name is not None and name != state.name:
+            raise nondeterminism(
+                self._run_id,
+                step.unit,
+                recorded=f"a {asked} named {state.name!r}",
+                asked=f"a {asked} named {name!r}",
             )
 
     def close(self) -> None:
@@ -163,7 +181,7 @@ class Frontier:
     def _register(self, leaves: Iterable[Leaf]) -> None:
         for leaf in leaves:
             step = leaf.step
-            if step.unit in self.leaves:
+            if step.unit in self.leaves and not isinstance(step, Join):
                 raise nondeterminism(
                     self._run_id,
                     step.unit,
@@ -173,19 +191,6 @@ class Frontier:
             self.leaves[step.unit] = leaf
             if isinstance(step, Call | Child) and step.undo is not None:
                 self.undos[step.unit] = (step, step.undo)
-
-
-def nondeterminism(run_id: str, unit: UnitKey, *, recorded: str, asked: str) -> NondeterminismError:
-    """The one sentence for a program that no longer agrees with its journal."""
-    return NondeterminismError(
-        f"run {run_id!r} does not fit today's definition at unit {str(unit)!r}: "
-        f"recorded is {recorded}, asked for is {asked}; deploy the definition the run was "
-        f"started with (or register both versions), then retry the run",
-        run_id=run_id,
-        unit=str(unit),
-        recorded=recorded,
-        asked=asked,
-    )
 
 
 def _ended(leaf: Leaf) -> Outcome:

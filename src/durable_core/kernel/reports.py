@@ -35,6 +35,7 @@ def take_report(draft: Draft, attempt: Attempt, report: Report, *, lost_race: bo
                 payload=report.payload,
                 attempt=attempt.number,
                 verdict=conclude(attempt.call, report.payload),
+                name=attempt.call.name,
             )
         case AttemptFailed():
             retryable = report.retryable and not lost_race
@@ -50,6 +51,7 @@ def take_report(draft: Draft, attempt: Attempt, report: Report, *, lost_race: bo
                 payload=report.snapshot,
                 attempt=attempt.number,
                 token=report.token,
+                **_named(attempt),
             )
             draft.tokens_opened.append(report.token)
         case AttemptStopped():
@@ -65,7 +67,7 @@ def _record_failure(draft: Draft, attempt: Attempt, failure: Failure, *, retryab
     unit = attempt.key.unit
     if not retryable or attempt.number >= policy.max_attempts:
         final = j.CompensationFailed if undoing else j.UnitFailed
-        draft.record(final, unit, failure=failure, attempt=attempt.number)
+        draft.record(final, unit, failure=failure, attempt=attempt.number, **_named(attempt))
         return
     seed = f"{draft.run.run_id}:{unit}{':compensate' if undoing else ''}"
     again = j.CompensationAttemptFailed if undoing else j.AttemptFailed
@@ -75,7 +77,15 @@ def _record_failure(draft: Draft, attempt: Attempt, failure: Failure, *, retryab
         failure=failure,
         attempt=attempt.number,
         retry_at_ms=draft.now_ms + policy.delay_ms(attempt.number, seed),
+        **_named(attempt),
     )
+
+
+def _named(attempt: Attempt) -> dict[str, str | None]:
+    """What was called, for the entries of calls; those of compensations do not say it."""
+    if attempt.key.compensating or attempt.call is None:
+        return {}
+    return {"name": attempt.call.name}
 
 
 def _policy(attempt: Attempt) -> Retry:

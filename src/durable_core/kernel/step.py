@@ -37,8 +37,9 @@ class Undo:
 class Call:
     """Run a handler as one unit.
 
-    ``conclude`` maps the encoded result to an encoded decision recorded with it (a loop's
-    stop-or-next), or to a ``Failure`` that fails the step though the unit is completed.
+    ``name``: what is called, when the unit's own name does not say it; recorded, and compared
+    on replay. ``conclude`` maps the encoded result to an encoded decision recorded with it (a
+    loop's stop-or-next), or to a ``Failure`` that fails the step though the unit is completed.
     """
 
     unit: UnitKey
@@ -48,6 +49,7 @@ class Call:
     timeout_ms: int | None = None
     undo: Undo | None = None
     transactional: bool = False
+    name: str | None = None
     conclude: Callable[[Payload], Payload | Failure] | None = None
 
 
@@ -74,7 +76,8 @@ class Wait:
 
     ``signal()`` gives its name, computed once. ``accept`` refuses an ill-typed payload with a
     ``Failure`` (recorded as rejected; the wait goes on). On a time-out the outcome is
-    ``TimedOut`` when ``may_time_out``, else a failure.
+    ``TimedOut`` when ``may_time_out``, else a failure. ``name``: the signal's, when that is to be
+    compared on replay.
     """
 
     unit: UnitKey
@@ -82,6 +85,7 @@ class Wait:
     timeout_ms: int | None = None
     may_time_out: bool = False
     accept: Callable[[Payload], Failure | None] | None = None
+    name: str | None = None
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -97,14 +101,27 @@ class ChildSpec:
 
 @attrs.frozen(slots=True, kw_only=True)
 class Child:
-    """Start a child run and wait for its end."""
+    """Start a child run and wait for its end.
+
+    ``detached``: do not wait; the outcome is ``Started``, and a ``Join`` of the same unit waits.
+    ``name``: the workflow's, when it is to be recorded and compared on replay.
+    """
 
     unit: UnitKey
     begin: Callable[[], ChildSpec | Failure]
     undo: Undo | None = None
+    detached: bool = False
+    name: str | None = None
 
 
-Step = Call | Record | Timer | Wait | Child
+@attrs.frozen(slots=True, kw_only=True)
+class Join:
+    """Wait for the end of a child run that was started detached, under the same unit."""
+
+    unit: UnitKey
+
+
+Step = Call | Record | Timer | Wait | Child | Join
 
 
 @attrs.frozen(slots=True, kw_only=True)

@@ -28,9 +28,11 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import assert_never
 
+import attrs
+
 from ..errors import NondeterminismError
 from . import journal as j
-from .decide import decide
+from .decide import decide, started
 from .draft import Draft
 from .ending import Ender
 from .event import Event, MessageArrived, MessageKind
@@ -49,10 +51,12 @@ from .outcome import (
     Holding,
     Outgoing,
     Recording,
+    Started,
     TimedOut,
     Transition,
 )
 from .program import ProgramFactory
+from .recorder import Recorder
 from .replay import Frontier, Leaf
 from .reports import Report, take_report
 from .run import RunContext, RunStatus, Waiting
@@ -127,6 +131,8 @@ class Held:
     def advance(self, events: Sequence[Event], now_ms: int) -> Transition:
         """Take in events and time; the answer is to be committed, then acted on."""
         draft = self._draft = Draft(self.run, self._fold, now_ms, self._signals_named)
+        if self._frontier is not None:
+            self._frontier.recorder.draft = draft
         changed = False
         try:
             self._work(draft, events)
@@ -134,7 +140,8 @@ class Held:
             changed = True
             self._hold("definition_changed", str(error))
             self._ender.stop_attempts(draft)
-        self.journal = self.journal.extend(draft.entries)
+        before = Journal() if draft.renews else self.journal
+        self.journal = before.extend(draft.entries)
         return self._answer(draft, pinned=changed and not self._fits)
 
     # --- the order of precedence ---------------------------------------------------------
@@ -154,7 +161,16 @@ class Held:
         self._drive(self._take_undecided())
         self._pass_deadline()
         self._ender.conclude(draft, self._frontier)
+        if draft.renews:
+            self._begin_anew(draft)
         self._queue_undo()
+
+    def _begin_anew(self, draft: Draft) -> None:
+        """Go on with the next generation of the run, once: it may ask for nothing at all."""
+        self.restart()
+        self._drive(self._take_undecided())
+        self._pass_deadline()
+        self._ender.conclude(draft, self._frontier)
 
     def _hold_poisoned(self, messages: Iterable[MessageArrived]) -> None:
         """Before any user code runs: a run that keeps killing its workers is held."""
@@ -185,13 +201,18 @@ class Held:
         Raises ``NondeterminismError``."""
         assert self._program is not None
         self.close()
-        self._frontier = Frontier(self.run.run_id, self._program(self.run))
+        recorder = Recorder(self.run.run_id, self._fold, self._draft)
+        run = self.run
+        if self._fold.input is not None:
+            run = attrs.evolve(run, input=self._fold.input)
+        self._frontier = Frontier(run.run_id, self._program(run, recorder), recorder)
         self._ready.clear()
         self._dues.clear()
         self._awaiting.clear()
         self._undecided.clear()
         self._ender.forget()
         self._drive(deque(), recorded_only=True)
+        recorder.replaying = False
         self._frontier.check(self._fold)
 
     # --- what comes in -------------------------------------------------------------------------
@@ -265,8 +286,8 @@ class Held:
     def _drive(self, todo: deque[Leaf], *, recorded_only: bool = False) -> None:
         """Decide what is to be decided, and let the program go on, until it stands still."""
         frontier = self._frontier
-        if frontier is None:
-            return
+        if frontier is None or not (self._fold.going or self._fold.units):
+            return  # a run that was stopped before it began is not begun
         while True:
             while todo:
                 self._decide(frontier, todo.popleft(), todo, recorded_only=recorded_only)
@@ -295,16 +316,18 @@ class Held:
         while leaf.outcome is None:
             state = self._fold.units.get(step.unit)
             if state is not None:
-                frontier.check_family(leaf, state.family)
-            if state is None or not state.ended:
+                frontier.check_same(leaf, state)
+            if state is None or not (state.ended or started(step, state)):
                 if recorded_only:
                     self._undecided.append(leaf)
                     return
                 if not self._fold.going or self._fold.parked is not None:
                     return
+            elif self._fold.stopped_seq is not None and state.ended_seq > self._fold.stopped_seq:
+                return  # it came too late: it can be undone, and the program is not told
             outcome = decide(step, state, self._draft.moment)
             match outcome:
-                case Completed() | Failed() | TimedOut():
+                case Completed() | Failed() | TimedOut() | Started():
                     todo.extend(frontier.settle(leaf, outcome))
                 case Recording():
                     self._record(outcome)
@@ -404,6 +427,7 @@ class Held:
             release=release,
             pin=self.run.fingerprint if pinned else None,
             ended=ended,
+            renews=draft.renews,
         )
 
     def _notices(self, draft: Draft) -> tuple[Outgoing, ...]:
@@ -468,32 +492,10 @@ class Held:
         deadline_ms = self._deadline_ms()
         if fold.paused is not None:
             return deadline_ms
-        if self._program is None:
-            return self._draft.now_ms  # for a worker that knows the workflow
+        frontier = self._frontier
+        if self._program is None or (frontier is not None and frontier.continues):
+            return self._draft.now_ms  # for a worker that knows the workflow, or to begin anew
         dues = [] if deadline_ms is None else [deadline_ms]
         if self._dues and (self._fold.going or fold.rollback is not None):
             dues.append(self._dues[0][0])
         return min(dues, default=None)
-
-
-def park(
-    run: RunContext,
-    *,
-    after_seq: int,
-    generation: int,
-    reason: str,
-    failure: Failure,
-    now_ms: int,
-    again: bool = True,
-) -> Transition:
-    """Hold a run whose journal cannot even be read; ``again`` False records nothing new."""
-    entry = j.RunParked(seq=after_seq + 1, at_ms=now_ms, reason=reason, failure=failure)
-    return Transition(
-        after_seq=after_seq,
-        status=RunStatus.SUSPENDED,
-        generation=generation,
-        entries=(entry,) if again else (),
-        waiting=(Waiting(kind="operator", unit=None, since_ms=now_ms, reason=reason),),
-        failure=failure,
-        release=True,
-    )

@@ -29,9 +29,10 @@ from ..codec.types import ANY
 from ..errors import StepFailed
 from ..kernel.failure import Failure
 from ..kernel.ids import UnitKey
+from ..kernel.nondeterminism import nondeterminism
 from ..kernel.outcome import Completed, Ending, Failed, Outcome, Settled, TimedOut
 from ..kernel.program import Program, ProgramFactory
-from ..kernel.replay import nondeterminism
+from ..kernel.recorder import Recorder
 from ..kernel.run import RunContext
 from ..kernel.step import All, Ask, Call, Child, Record, Timer, Undo, Wait
 from ..kernel.value import Payload
@@ -95,7 +96,7 @@ class Plan:
 def program_factory(plan: Plan) -> ProgramFactory:
     """Makes the program of a run."""
 
-    def begin(run: RunContext) -> Program:
+    def begin(run: RunContext, recorder: Recorder) -> Program:
         scope = RunScope(run, plan.codec, input_type=plan.input_type, handlers=plan.handlers)
         return _program(plan, scope)
 

@@ -1,0 +1,117 @@
+"""Recorder: what a program has recorded between two asks, without waiting for it.
+
+A body of code may want the time, or whether it is new, in the middle of an expression, where it
+cannot ask and wait. What is told here is an entry like any other: of the transition that is being
+drawn up when the program runs for the first time, and read back from the journal ever after.
+Rules:
+
+1. The program ran here before exactly when it is catching up with a journal that has units of
+   this generation: the entries of one transition land together, so what it recorded here then
+   must be there now.
+2. Nothing is recorded while it catches up. A value that is missing means that the program has
+   changed, and so does a kind that differs; only ``patched`` expects that, and says no.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import journal as j
+from .draft import Draft
+from .failure import Failure
+from .fold import Fold
+from .ids import UnitKey
+from .nondeterminism import nondeterminism
+from .step import Call, Child, Undo
+from .value import NULL, Payload
+
+
+class UnitLimit(Exception):
+    """The run has as many units as it may have; the program fails with this."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class Recorder:
+    """What one live program had recorded; it is told of the draft of each transition."""
+
+    __slots__ = ("_fold", "_run_id", "draft", "replaying", "undos", "units")
+
+    def __init__(self, run_id: str, fold: Fold, draft: Draft) -> None:
+        self._run_id = run_id
+        self._fold = fold
+        self.draft = draft
+        """The transition that is being drawn up."""
+        self.replaying = not fold.going or fold.has_begun
+        """Whether the program is only catching up with what it did before."""
+        self.units: set[UnitKey] = set()
+        """What was asked for here."""
+        self.undos: dict[UnitKey, tuple[Call | Child | None, Undo]] = {}
+        """Whatever a rollback may have to call; the steps' own compensators too."""
+
+    @property
+    def generation(self) -> int:
+        """The run's current generation, from 1."""
+        return self._fold.generation
+
+    def value(self, unit: UnitKey, compute: Callable[[int], Payload]) -> Payload:
+        """The value recorded for this unit; at first ``compute(now_ms)``, which is recorded.
+
+        Raises ``NondeterminismError`` when the run passed here before and recorded none.
+        """
+        if self._is_recorded(unit, "value_recorded"):
+            return self._fold.units[unit].payload or NULL
+        self._refuse_if_replaying(unit, "a value")
+        payload = compute(self.draft.now_ms)
+        self._record(j.ValueRecorded, unit, payload=payload)
+        return payload
+
+    def patched(self, unit: UnitKey) -> bool:
+        """Whether the run came here first by code that asks so; recorded when it did."""
+        if self._is_recorded(unit, "value_recorded"):
+            return True
+        if self.replaying:
+            return False
+        self._record(j.ValueRecorded, unit, payload=NULL)
+        return True
+
+    def undo(self, unit: UnitKey, undo: Undo) -> None:
+        """From now on a rollback calls this, at its place in the order of commits.
+
+        Raises ``NondeterminismError`` like ``value``.
+        """
+        if not self._is_recorded(unit, "undo_registered"):
+            self._refuse_if_replaying(unit, "an undo")
+            self._record(j.UndoRegistered, unit)
+        self.undos[unit] = (None, undo)
+
+    def _is_recorded(self, unit: UnitKey, family: str) -> bool:
+        self.units.add(unit)
+        state = self._fold.units.get(unit)
+        if state is None:
+            return False
+        if state.family != family:
+            raise nondeterminism(
+                self._run_id, unit, recorded=f"a {state.family}", asked=f"a {family}"
+            )
+        return True
+
+    def _refuse_if_replaying(self, unit: UnitKey, what: str) -> None:
+        if self.replaying:
+            self.units.discard(unit)
+            raise nondeterminism(self._run_id, unit, recorded="nothing", asked=f"{what} of it")
+
+    def _record(self, kind: Callable[..., j.Entry], unit: UnitKey, **fields: Any) -> None:
+        moment = self.draft.moment
+        if moment.units >= moment.limits.units:
+            raise UnitLimit(
+                Failure(
+                    type="LimitExceededError",
+                    message=f"the run has {moment.units} units, the most it may have "
+                    f"(Limits.units); {str(unit)!r} was not recorded",
+                )
+            )
+        self.draft.record(kind, unit, **fields)
