@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import attrs
 
@@ -44,10 +43,9 @@ def database_from(url: str, *, schema: str | None) -> Database:
         if schema is not None:
             raise DurableError("a SQLite file has no schemas: leave out --schema")
         return SqliteDatabase(url)
-    try:
-        _ = urlsplit(url).port
-    except ValueError as error:
-        raise DurableError(f"this is not the URL of a Postgres database: {error}") from error
+    from durable_pg import dsn
+
+    dsn.check(url)
     return PostgresDatabase(url, "durable" if schema is None else schema)
 
 
@@ -161,8 +159,9 @@ class SqliteDatabase:
 
 
 def without_password(url: str) -> str:
-    """The URL with neither password nor parameters."""
-    head = url.partition("?")[0].partition("#")[0]
-    scheme, _, rest = head.partition("://")
-    access, at, place = rest.rpartition("@")
-    return f"{scheme}://{access.partition(':')[0]}{at}{place}"
+    """The URL of a store with neither password nor parameters."""
+    if not url.lower().startswith("postgres"):
+        return url
+    from durable_pg import dsn
+
+    return dsn.without_password(url)

@@ -21,7 +21,6 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar, cast
-from urllib.parse import urlsplit
 
 import asyncpg
 import asyncpg.pool
@@ -29,6 +28,7 @@ import attrs
 
 from durable_core.errors import DurableError, StoreUnavailableError
 
+from . import dsn as dsns
 from . import queries
 from .translate import AGAIN, DRIVER_ERRORS, breaks_connection, code_of, translated
 
@@ -53,8 +53,9 @@ LOCK_SHARE, STATEMENT_SHARE = 0.8, 0.9
 """Of the time that a verb may take: when the server gives it up."""
 CLOSE_S = 5.0
 """How long closing waits for what is under way."""
-UNDO_S = 2.0
-"""How long the server gets to undo a transaction, and then to cancel the statement under way."""
+UNDO_S = 1.0
+"""How long the server gets to undo a transaction, then to cancel the statement under way, and then
+to end the session."""
 SETTINGS = {
     "application_name": "durable-core",
     "default_transaction_isolation": "read committed",
@@ -80,17 +81,8 @@ class Address:
 
     @property
     def place(self) -> str:
-        """For messages; never with a password, nor with what might be a piece of one."""
-        if self.dsn is None:
-            return "the database of the pool"
-        with suppress(ValueError):
-            parts = urlsplit(self.dsn)
-            rest = parts.path + parts.query + parts.fragment
-            if "://" in self.dsn and "@" not in rest and not parts.fragment:
-                host = parts.hostname or "localhost"
-                port = f":{parts.port}" if parts.port else ""
-                return f"the Postgres database {parts.path.lstrip('/')!r} on {host}{port}"
-        return "the Postgres database"
+        """For messages."""
+        return "the database of the pool" if self.dsn is None else dsns.place_of(self.dsn)
 
     def make_verb_pool(self) -> Pool:
         """A pool of our own, yet to be awaited; its statements are given up by the server a little
@@ -164,6 +156,8 @@ class Connections:
 
     async def open(self) -> None:
         """Make the pools; nothing is connected yet."""
+        if self.address.dsn is not None:
+            dsns.check(self.address.dsn)
         if self.address.pool is not None and not self._from_elsewhere(self.address.pool):
             self._pool = self._transactions = self.address.pool
             return
@@ -275,8 +269,8 @@ class Connections:
             ) from error
         except DRIVER_ERRORS as error:
             raise _translated_at_connect(error, self.place) from error
-        except ValueError:
-            raise _no_dsn(self.place) from None  # it quotes what it does not understand
+        except (ValueError, OverflowError):
+            raise dsns.unusable(self.place) from None  # it quotes what it does not understand
 
     async def using(
         self, work: Callable[[Any], Awaitable[T]], *, timeout_s: float | None = None
@@ -327,9 +321,9 @@ class Connections:
         await asyncio.wait({closing}, timeout=UNDO_S)
         if not closing.done() and not self.address.pooler:
             with suppress(DurableError, *DRIVER_ERRORS):
-                async with asyncio.timeout(CLOSE_S):
-                    await self._once(lambda other: _ended(other, server_pid), CLOSE_S)
-            await asyncio.wait({closing}, timeout=UNDO_S)
+                async with asyncio.timeout(UNDO_S):
+                    await self._once(lambda other: _ended(other, server_pid), UNDO_S)
+                    await asyncio.wait({closing})
         closing.cancel()  # which aborts it, if it has not ended
         await asyncio.gather(closing, return_exceptions=True)
 
@@ -358,14 +352,6 @@ def _translated_at_connect(error: BaseException, place: str) -> DurableError:
     if isinstance(ours, StoreUnavailableError):
         return ours
     return StoreUnavailableError(f"{place} cannot be connected to: {error}")
-
-
-def _no_dsn(place: str) -> StoreUnavailableError:
-    return StoreUnavailableError(
-        f"The DSN of {place} cannot be used: it has the form "
-        "postgresql://user:password@host:port/database, and in a user's name or a password @ is "
-        "written %40, : %3A, / %2F, ? %3F, and # %23."
-    )
 
 
 async def _close(pool: Pool) -> None:

@@ -223,7 +223,7 @@ def test_the_environment_names_the_database(
         (("--db", "sqlite://"), "nothing to migrate"),
         (("--db", "sqlite:///a.db", "--schema", "shop"), "has no schemas"),
         (("--db", "postgresql://h/d", "--schema", "my shop"), "letters, digits and underscores"),
-        (("--db", "postgresql://ada:secret@h:many/d"), "not the URL of a Postgres database"),
+        (("--db", "postgresql://ada:secret@h:many/d"), "number up to 65535"),
         (("--db", "sqlite:///a.db", "--check", "--sql"), "not allowed with"),
     ],
 )
@@ -241,6 +241,16 @@ def test_a_wrong_command_line_is_status_2(words: tuple[str, ...], why: str, caps
         ("postgresql://ada@h/d", "postgresql://ada@h/d"),
         ("postgresql://h/d", "postgresql://h/d"),
         ("postgresql://ada:p@secret@h/d", "postgresql://ada@h/d"),
+        ("postgresql://ada@a:1,b:2/d", "postgresql://ada@a:1,b:2/d"),
+        ("postgresql://ada:secret?word@h/d", "postgresql://..."),
+        ("postgresql://ada:?secret@h/d", "postgresql://..."),
+        ("postgresql://ada:secret#word@h/d", "postgresql://..."),
+        ("postgresql://ada:secret#word?x@h/d?sslmode=require", "postgresql://..."),
+        ("postgresql://ada:secret/word@h/d", "postgresql://..."),
+        ("postgresql://ada:12/secret@h/d", "postgresql://..."),
+        ("postgresql://ada:[secret@h/d", "postgresql://..."),
+        ("postgresql://ada:secret", "postgresql://..."),
+        ("sqlite:////home/a@b/a.db", "sqlite:////home/a@b/a.db"),
     ],
 )
 def test_a_password_is_not_shown(url: str, shown: str) -> None:

@@ -136,7 +136,8 @@ async def test_what_should_never_happen_is_no_driver_error_either(place: Place) 
 async def test_a_line_that_goes_dead_is_named_in_time(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("durable_pg.connection.CLOSE_S", 0.2)
+    for limit in ("CLOSE_S", "UNDO_S"):
+        monkeypatch.setattr(f"durable_pg.connection.{limit}", 0.2)
     with Proxy(place.dsn) as proxy:
         async with place.opened(dsn=proxy.dsn) as store:
             await started(store)
@@ -284,3 +285,38 @@ async def test_no_message_holds_a_password(dsn: str, caplog: pytest.LogCaptureFi
             await opening
         assert CANARY not in "".join(traceback.format_exception(caught.value))
     assert CANARY not in caplog.text + repr(store) + repr(store._address)
+
+
+NO_PORTS = ["99999999", "65536", "0", "-1", "abc", "1_0", "１２", "9" * 5_000]
+
+
+@pytest.mark.parametrize("port", NO_PORTS)
+@pytest.mark.parametrize(
+    "dsn", ["postgresql://127.0.0.1:{}/db", "postgresql://h:{}/db", "postgresql://a:1,b:{}/db"]
+)
+async def test_what_is_no_port_is_said_before_it_is_tried(dsn: str, port: str) -> None:
+    with pytest.raises(StoreUnavailableError, match="number up to 65535") as caught:
+        await PgStore(dsn.format(port)).open()
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://127.0.0.1:/db?connect_timeout=1",
+        "postgresql://:1/db",
+        "postgresql://127.0.0.1:1",
+        "postgresql://%00/db",
+        "postgresql://[::1/db",
+        "postgresql:///db?host=127.0.0.1&port=99999999",
+        "postgresql:///db?host=127.0.0.1&port=abc",
+        "postgresql:///db?host=a..b",
+        "postgresql:///db?host=127.0.0.1,::1&port=1,2,3",
+    ],
+)
+async def test_whatever_else_is_wrong_with_a_dsn_is_our_error(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPORT", "1")
+    with pytest.raises(StoreUnavailableError, match=r"cannot be (reached|used)"):
+        await PgStore(dsn, timeout_s=5).open()
