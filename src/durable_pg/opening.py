@@ -14,14 +14,16 @@ from .schema_name import SchemaName
 from .translate import sentence
 
 
-async def check_server(conn: Any, place: str, *, any_isolation: bool) -> None:
-    """Raise for a server that is too old, encoded otherwise, or read-only; and for connections
-    that begin transactions in a way that functions do not bear, unless ``any_isolation``."""
+async def check_server(conn: Any, place: str, *, plain: bool, any_isolation: bool) -> None:
+    """Raise for a server that is too old (for functions, or for ``plain`` statements), encoded
+    otherwise, or read-only; and for connections that begin transactions in a way that functions
+    do not bear, unless ``any_isolation``."""
     ((number, encoding, isolation, read_only),) = await conn.fetch(queries.IN_FORCE)
-    if number < schema.OLDEST_SERVER:
+    oldest = schema.OLDEST_PLAIN_SERVER if plain else schema.OLDEST_SERVER
+    if number < oldest:
         raise SchemaVersionError(
-            f"{sentence(place)} runs Postgres {number // 10_000}, and durable-core needs 15 or "
-            "newer."
+            f"{sentence(place)} runs Postgres {number // 10_000}, and durable-core needs "
+            f"{oldest // 10_000} or newer{' even with plain=True' if plain else ''}."
         )
     if encoding != "UTF8":
         raise SchemaVersionError(

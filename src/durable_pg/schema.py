@@ -23,6 +23,9 @@ from .queries import in_schema
 from .schema_name import SchemaName
 
 OLDEST_SERVER = 15_00_00
+OLDEST_PLAIN_SERVER = 13_00_00
+"""Where the functions are not called. The plain statements use nothing that is younger, and other
+engines that speak Postgres say an older version than the one whose SQL they know."""
 FUNCTIONS = "-- durable: functions"
 LOCK_WAIT = "30s"
 """How long a migration waits for another one, or for a table in use; it may take long itself."""

@@ -266,10 +266,12 @@ class PgStore:
         """See that server and schema are what the store needs; tells which database it is."""
         place, name = connections.place, self._schema
         known = schema.migrations(plain=self._plain)
-        any_isolation = self._plain or self._address.pooler
+        plain, any_isolation = self._plain, self._plain or self._address.pooler
         timeout_s = self._address.timeout_s
         await connections.using(
-            lambda conn: opening.check_server(conn, place, any_isolation=any_isolation),
+            lambda conn: opening.check_server(
+                conn, place, plain=plain, any_isolation=any_isolation
+            ),
             timeout_s=timeout_s,
         )
         if migrate:  # which may take long

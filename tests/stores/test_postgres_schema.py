@@ -396,5 +396,10 @@ async def test_a_server_that_becomes_read_only_is_named(place: Place) -> None:
 
 async def test_an_old_server_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "OLDEST_SERVER", 99_00_00)
-    with pytest.raises(SchemaVersionError, match="needs 15 or newer"):
+    with pytest.raises(SchemaVersionError, match=r"needs 99 or newer\."):
         await place.store().open(migrate=True)
+    async with place.opened(plain=True) as store:  # which asks for less
+        await store.create([new_run()])
+    monkeypatch.setattr(schema, "OLDEST_PLAIN_SERVER", 98_00_00)
+    with pytest.raises(SchemaVersionError, match=r"needs 98 or newer even with plain=True\."):
+        await place.store(plain=True).open()
