@@ -126,7 +126,7 @@ class Driver:
         found: list[Step] = []
         for ask in self.asks:
             if isinstance(ask, All):
-                found += ask.steps
+                found += cast("tuple[Step, ...]", ask.steps)
             else:
                 found.append(cast(Step, ask))
         return found

@@ -2,7 +2,7 @@
 
 ``Frontier`` owns the live program and the tree of what it last asked for. It is told how each
 step came out and passes outcomes up: a lone step straight to the program, the steps of an
-``All`` or ``First`` through their group. It never scans: settling one step of ten thousand
+``All`` or ``First`` through their groups. It never scans: settling one step of ten thousand
 costs the same as one of one. Rules:
 
 1. First run and replay take this same road; a recorded step merely settles at once.
@@ -15,7 +15,7 @@ Must not know entries, time, or what a step's outcome means.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ..errors import NondeterminismError, StepFailed
@@ -41,30 +41,49 @@ class Leaf:
         self.index = index
         self.outcome: Outcome | None = None
 
+    def leaves(self) -> Iterator[Leaf]:
+        """Itself."""
+        yield self
+
 
 class Group:
-    """An ``All`` or ``First`` in progress."""
+    """An ``All`` or ``First`` in progress; its members are steps, or groups again."""
 
-    __slots__ = ("asked", "leaves", "next", "remaining")
+    __slots__ = ("asked", "group", "index", "members", "next", "outcome", "remaining")
 
-    def __init__(self, asked: All | First) -> None:
+    def __init__(self, asked: All | First, group: Group | None, index: int) -> None:
         self.asked = asked
-        self.leaves = [Leaf(step, self, index) for index, step in enumerate(asked.steps)]
+        self.group = group
+        self.index = index
+        self.outcome: Outcome | None = None
+        self.members = [node_of(ask, self, place) for place, ask in enumerate(asked.steps)]
         self.next = 0
-        self.remaining = len(self.leaves)
+        self.remaining = len(self.members)
 
-    def open_first(self) -> list[Leaf]:
-        """The steps to begin with, as many as may run at once."""
+    def leaves(self) -> Iterator[Leaf]:
+        """All steps below it, in order of declaration."""
+        for member in self.members:
+            yield from member.leaves()
+
+    def open_first(self) -> Sequence[Leaf | Group]:
+        """The members to begin with, as many as may run at once."""
         limit = self.asked.max_concurrency if isinstance(self.asked, All) else None
-        self.next = len(self.leaves) if limit is None else min(limit, len(self.leaves))
-        return self.leaves[: self.next]
+        self.next = len(self.members) if limit is None else min(limit, len(self.members))
+        return self.members[: self.next]
 
-    def open_next(self) -> list[Leaf]:
-        """One more step, now that one has ended."""
-        if self.next >= len(self.leaves):
-            return []
+    def open_next(self) -> Sequence[Leaf | Group]:
+        """One more member, now that one has ended."""
+        if self.next >= len(self.members):
+            return ()
         self.next += 1
-        return [self.leaves[self.next - 1]]
+        return (self.members[self.next - 1],)
+
+
+def node_of(ask: Ask, group: Group | None, index: int) -> Leaf | Group:
+    """The tree of what is asked for."""
+    if isinstance(ask, All | First):
+        return Group(ask, group, index)
+    return Leaf(ask, group, index)
 
 
 class Frontier:
@@ -81,6 +100,7 @@ class Frontier:
         self.ending: Ending | None = None
         self.failure: Failure | None = None
         self.losers: list[Leaf] = []
+        self.races = False  # whether there is a race in what was asked for last
 
     @property
     def over(self) -> bool:
@@ -112,23 +132,35 @@ class Frontier:
 
     def settle(self, leaf: Leaf, outcome: Outcome) -> list[Leaf]:
         """Take a step's outcome; gives the steps that may begin now."""
-        if leaf.outcome is not None:
-            return []
-        leaf.outcome = outcome
-        group = leaf.group
+        begun: list[Leaf] = []
+        if leaf.outcome is None:
+            self._end(leaf, outcome, begun)
+        return begun
+
+    def _end(self, node: Leaf | Group, outcome: Outcome, begun: list[Leaf]) -> None:
+        """What a step or a group came to, and what that means for the group above it."""
+        node.outcome = outcome
+        group = node.group
         if group is None:
             self.outcome = outcome
-            return []
-        group.remaining -= 1
-        if isinstance(group.asked, First):
-            if group.remaining == len(group.leaves) - 1:
-                self.outcome = Won(leaf.index, outcome)
-                self.losers += [other for other in group.leaves if other.outcome is None]
-            return []
-        if group.remaining == 0:
-            self.outcome = Settled(tuple(_ended(other) for other in group.leaves))
-            return []
-        return group.open_next()
+        elif group.outcome is None:  # else its race is decided
+            group.remaining -= 1
+            if isinstance(group.asked, First):
+                self.losers += [leaf for leaf in group.leaves() if leaf.outcome is None]
+                self._end(group, Won(node.index, outcome), begun)
+            elif group.remaining == 0:
+                self._end(group, Settled(tuple(map(_ended, group.members))), begun)
+            else:
+                self._begin(group.open_next(), begun)
+
+    def _begin(self, nodes: Sequence[Leaf | Group], begun: list[Leaf]) -> None:
+        for node in nodes:
+            if isinstance(node, Leaf):
+                begun.append(node)
+            elif node.members:
+                self._begin(node.open_first(), begun)
+            else:
+                self._end(node, Settled(()), begun)
 
     def check(self, fold: Fold) -> None:
         """After a replay: every unit recorded in this generation must have been asked for."""
@@ -167,16 +199,12 @@ class Frontier:
             return
 
     def _open(self, ask: Ask) -> list[Leaf]:
-        if isinstance(ask, All | First):
-            group = Group(ask)
-            if not group.leaves:
-                self.outcome = Settled(())
-                return []
-            self._register(group.leaves)
-            return group.open_first()
-        leaf = Leaf(ask, None, 0)
-        self._register((leaf,))
-        return [leaf]
+        node = node_of(ask, None, 0)
+        self.races = isinstance(node, Group) and _has_race(node)
+        self._register(node.leaves())
+        begun: list[Leaf] = []
+        self._begin((node,), begun)
+        return begun
 
     def _register(self, leaves: Iterable[Leaf]) -> None:
         for leaf in leaves:
@@ -193,9 +221,15 @@ class Frontier:
                 self.undos[step.unit] = (step, step.undo)
 
 
-def _ended(leaf: Leaf) -> Outcome:
-    assert leaf.outcome is not None
-    return leaf.outcome
+def _has_race(group: Group) -> bool:
+    return isinstance(group.asked, First) or any(
+        isinstance(member, Group) and _has_race(member) for member in group.members
+    )
+
+
+def _ended(node: Leaf | Group) -> Outcome:
+    assert node.outcome is not None
+    return node.outcome
 
 
 def _ending(value: Any) -> Ending:

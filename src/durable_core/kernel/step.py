@@ -126,18 +126,19 @@ Step = Call | Record | Timer | Wait | Child | Join
 
 @attrs.frozen(slots=True, kw_only=True)
 class All:
-    """Run every step to its end, at most ``max_concurrency`` at once; the outcome is a
-    ``Settled`` with theirs in order of declaration."""
+    """Run every step (or All, or First) to its end, at most ``max_concurrency`` at once; the
+    outcome is a ``Settled`` with theirs in order of declaration."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[Ask, ...]
     max_concurrency: int | None = None
 
 
 @attrs.frozen(slots=True, kw_only=True)
 class First:
-    """The first step to end wins; the others are cancelled. The outcome is a ``Won``."""
+    """The first step (or All, or First) to end wins; the others are cancelled. The outcome is a
+    ``Won``."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[Ask, ...]
 
 
 Ask = Step | All | First

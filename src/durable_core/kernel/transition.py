@@ -49,7 +49,6 @@ from .outcome import (
     Completed,
     Failed,
     Holding,
-    Outgoing,
     Recording,
     Started,
     TimedOut,
@@ -60,7 +59,7 @@ from .recorder import Recorder
 from .replay import Frontier, Leaf
 from .reports import Report, take_report
 from .run import RunContext, RunStatus, Waiting
-from .step import Call, First
+from .step import Call
 from .tables import UnitStatus
 from .waits import open_suspensions, waiting_for
 
@@ -295,19 +294,19 @@ class Held:
                 self._drop_losers(frontier)
             if frontier.over or (frontier.started and frontier.outcome is None):
                 return
-            todo.extend(self._in_race_order(frontier.proceed()))
+            self._add(todo, frontier.proceed())
 
-    def _in_race_order(self, leaves: list[Leaf]) -> list[Leaf]:
-        """Steps of a race that are recorded settle in the order they ended in."""
-        if not leaves or leaves[0].group is None or not isinstance(leaves[0].group.asked, First):
-            return leaves
-        units = self._fold.units
+    def _add(self, todo: deque[Leaf], begun: Iterable[Leaf]) -> None:
+        """Steps to decide; where they race, recorded ones settle in the order they ended in."""
+        todo.extend(begun)
+        if self._frontier is not None and self._frontier.races:
+            ordered = sorted(todo, key=self._ended_seq)
+            todo.clear()
+            todo.extend(ordered)
 
-        def ended_seq(leaf: Leaf) -> int:
-            state = units.get(leaf.step.unit)
-            return state.ended_seq if state is not None and state.ended else len(self.journal) + 1
-
-        return sorted(leaves, key=ended_seq)
+    def _ended_seq(self, leaf: Leaf) -> int:
+        state = self._fold.units.get(leaf.step.unit)
+        return state.ended_seq if state is not None and state.ended else self._fold.length + 1
 
     def _decide(
         self, frontier: Frontier, leaf: Leaf, todo: deque[Leaf], *, recorded_only: bool
@@ -328,7 +327,9 @@ class Held:
             outcome = decide(step, state, self._draft.moment)
             match outcome:
                 case Completed() | Failed() | TimedOut() | Started():
-                    todo.extend(frontier.settle(leaf, outcome))
+                    begun = frontier.settle(leaf, outcome)
+                    if begun:
+                        self._add(todo, begun)
                 case Recording():
                     self._record(outcome)
                 case Attempting():
@@ -401,6 +402,9 @@ class Held:
     def _answer(self, draft: Draft, *, pinned: bool) -> Transition:
         fold = self._fold
         ended = fold.ended is not None
+        notice = self._ender.notice(draft, self._frontier) if ended else None
+        if notice is not None:
+            draft.messages.append(notice)
         attempts = () if ended else self._attempts()
         release = not ended and not self._in_flight
         resume_at_ms = None if ended else self._resume_at_ms(pinned)
@@ -418,7 +422,7 @@ class Held:
             stop=tuple(draft.stop),
             consumed=tuple(draft.consumed),
             children=tuple(draft.children),
-            messages=(*draft.messages, *self._notices(draft)),
+            messages=tuple(draft.messages),
             tokens_opened=tuple(draft.tokens_opened),
             tokens_closed=tuple(draft.tokens_closed),
             waiting=waiting,
@@ -429,12 +433,6 @@ class Held:
             ended=ended,
             renews=draft.renews,
         )
-
-    def _notices(self, draft: Draft) -> tuple[Outgoing, ...]:
-        if self._fold.ended is None:
-            return ()
-        notice = self._ender.notice(draft, self._frontier)
-        return () if notice is None else (notice,)
 
     def _status(self, *, release: bool) -> RunStatus:
         fold = self._fold
