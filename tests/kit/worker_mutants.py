@@ -102,11 +102,6 @@ WORKERS = (
         ),
         bug=11,
     ),
-)  # fmt: skip
-
-WORKER_MUTANTS = (*COMMITS, *WORKERS)
-
-UNKILLED = (
     Mutant(
         "any verdict will do",
         "a runner goes on after a refused commit, as if it had been applied",
@@ -126,9 +121,38 @@ UNKILLED = (
             "    self.drop()\n    return\n",
         ),),
         bug=15,
+        quick=True,
+    ),
+    Mutant(
+        "the worker's own clock",
+        "what is due is judged by the time of day of the worker's machine",
+        (Edit(
+            f"{ENGINE}.clock:StoreClock.now_ms",
+            "return self._store_ms + int((self._loop.time() - self._at) * 1000)",
+            "return int(__import__('time').time() * 1000)",
+        ),),
+        bug=2,
+    ),
+    Mutant(
+        "a claim is cut off",
+        "a worker that stops cancels the claim under way",
+        (Edit(
+            f"{ENGINE}.worker:Worker._drain",
+            "await ended([self._claims.task], self._grace_s + STORE_GRACE_S)",
+            "self._claims.task.cancel()",
+        ),),
+        bug=15,
+    ),
+    Mutant(
+        "cancelled, it lets all fall",
+        "a worker that is cancelled while it drains does not drain to the end",
+        (Edit(
+            "durable_core.engine.shielded:to_the_end",
+            "on_cancel()",
+            "raise",
+        ),),
+        bug=15,
     ),
 )  # fmt: skip
-"""Not in the table. The first is held off by a second lock: no handler begins unless its lease
-lasts, and every later commit is fenced. The second is a hole: such a run goes on a lease later,
-and nothing says that this was too late. A rule is wanted: without a crash, no claim takes over a
-lease that has run out."""
+
+WORKER_MUTANTS = (*COMMITS, *WORKERS)

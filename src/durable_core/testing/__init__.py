@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     from .memory import MemoryStore as MemoryStore
     from .plan import ClockJump as ClockJump
     from .plan import Crash as Crash
+    from .plan import Delay as Delay
     from .plan import Faults as Faults
+    from .plan import Interrupt as Interrupt
     from .plan import Operate as Operate
     from .plan import Pause as Pause
     from .plan import Raising as Raising
     from .plan import SignalAt as SignalAt
+    from .plan import Skew as Skew
     from .plan import Slow as Slow
     from .plan import Stop as Stop
     from .plan import StoreError as StoreError
@@ -57,9 +60,11 @@ __all__ = [
     "Counterexample",
     "CounterexampleError",
     "Crash",
+    "Delay",
     "Faults",
     "Finding",
     "InlineExecutor",
+    "Interrupt",
     "MemoryStore",
     "Operate",
     "Pause",
@@ -70,6 +75,7 @@ __all__ = [
     "SignalAt",
     "Simulation",
     "SimulationLimitError",
+    "Skew",
     "Slow",
     "Stop",
     "StoreAgreement",
@@ -98,9 +104,11 @@ _HOMES = {
     "Counterexample": "counterexample",
     "CounterexampleError": "counterexample",
     "Crash": "plan",
+    "Delay": "plan",
     "Faults": "plan",
     "Finding": "findings",
     "InlineExecutor": "virtual_time",
+    "Interrupt": "plan",
     "MemoryStore": "memory",
     "Operate": "plan",
     "Pause": "plan",
@@ -112,6 +120,7 @@ _HOMES = {
     "SignalAt": "plan",
     "Simulation": "simulation",
     "SimulationLimitError": "world",
+    "Skew": "plan",
     "Slow": "plan",
     "Stop": "plan",
     "StoreAgreement": "agreement",

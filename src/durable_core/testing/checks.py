@@ -15,6 +15,7 @@ from typing import Any, Literal
 from ..errors import DurableError, EncodingError
 from ..kernel.value import Payload
 from .rules import FAILED, RULES
+from .rules_of_leases import left_to_expire
 from .simulation import Simulation
 from .witness import Violation
 from .world import CODEC, LEASE
@@ -43,7 +44,7 @@ def violations(
     found += _readable(sim)
     if found and any(one.name == "I-VALUE" for one in found):
         return found  # nobody can read on
-    for rule in RULES:
+    for rule in (*RULES, left_to_expire):
         found += rule(sim)
     if quiet is not None:
         if compare is None:
@@ -213,7 +214,7 @@ def _too_long(sim: Simulation, quiet: Simulation) -> Iterator[Violation]:
     usual_s = max((landed.at_s for landed in quiet.world.witness.landed), default=0.0)
     ended_s = max((landed.at_s for landed in sim.world.witness.landed), default=0.0)
     limit_s = usual_s + 3 * LEASE.total_seconds() + max(backoffs, default=0) / 1_000
-    took_s = ended_s - sim.world.trouble_s
+    took_s = ended_s - sim.world.mishaps.over_s
     if took_s > limit_s:
         yield Violation(
             "I-LIVE",

@@ -31,6 +31,9 @@ from .plan import Fault, Faults
 from .points import (
     Mark,
     Point,
+    at_any_await,
+    cancelled_in_need,
+    clocks_off,
     failed_for_good,
     points_of,
     raised_once,
@@ -232,6 +235,7 @@ class _Search:
             self._spread(quiet, signals_again(quiet, early=early, distinct=distinct))
         self._try(self._plan(always_suspend=True), quiet, "same")
         self._spread(quiet, [*points_of(quiet), *stolen_while_slow(quiet), *raised_once(quiet)])
+        self._spread(quiet, [*at_any_await(quiet), *cancelled_in_need(quiet), *clocks_off(quiet)])
         for sim, event in failed:
             if sim is not None:
                 self._spread(sim, points_of(sim, after=event))

@@ -6,6 +6,8 @@ it again, so that a failing plan can be pasted into a test. An empty plan is a q
 Where: ``unit`` is a handler's unit as in ``ctx.unit`` (``"pay"``, ``"check/fraud"``,
 ``"pick/3"``; the compensator of a unit is ``"undo pay"``); ``verb`` is a call of the store, one
 of ``VERBS``. ``nth`` counts from 1, over all workers.
+
+A fault shrinks towards none at all; the first value that a strategy may draw is the mildest.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ STORE_ERRORS = ("refused", "lost", "landed")
 OPERATIONS = ("cancel", "terminate", "pause", "unpause", "retry", "start")
 
 When = Literal["before", "after"]
+OUTAGE = 60
+"""So many calls of the store in a row that fail take longer than a lease."""
 WHENS: tuple[When, ...] = ("before", "after")
 
 
@@ -47,6 +51,12 @@ def _one_of(*words: str) -> Any:
 def _seconds(_: Any, attribute: Any, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 10**9:
         raise DurableError(f"{attribute.name} must be a number of seconds, not {value!r}")
+
+
+def _positive(_: Any, attribute: Any, value: Any) -> None:
+    _seconds(_, attribute, value)
+    if value < 0:
+        raise DurableError(f"{attribute.name} cannot be less than 0, such as {value!r}")
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -91,11 +101,24 @@ class Slow:
 @attrs.frozen(slots=True, kw_only=True)
 class StoreError:
     """A call of the store fails: ``refused`` (nothing was written), ``lost`` (nothing was, but
-    nobody knows), ``landed`` (it was, but the answer was lost)."""
+    nobody knows), ``landed`` (it was, but the answer was lost). So do the next calls of the verb,
+    ``times`` in all: with many of them the store is out of reach for a while."""
 
     verb: str = attrs.field(validator=_one_of(*VERBS))
     nth: int = attrs.field(default=1, validator=_count)
     kind: str = attrs.field(default="refused", validator=_one_of(*STORE_ERRORS))
+    times: int = attrs.field(default=1, validator=_count)
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Delay:
+    """A call of the store takes ``seconds`` longer: before it is made, or until its answer is
+    there."""
+
+    verb: str = attrs.field(validator=_one_of(*VERBS))
+    nth: int = attrs.field(default=1, validator=_count)
+    seconds: float = attrs.field(default=10.0, validator=_positive)
+    when: When = attrs.field(default="before", validator=_one_of(*WHENS))
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -141,7 +164,38 @@ class Stop:
     grace: float = attrs.field(default=0.0, validator=_seconds)
 
 
-Fault = Crash | Pause | Raising | Slow | StoreError | Theft | ClockJump | SignalAt | Operate | Stop
+@attrs.frozen(slots=True, kw_only=True)
+class Interrupt:
+    """At the nth turn of the workers' event loops, the task that runs the worker is cancelled, as
+    by Ctrl-C; another worker begins. Every await ends a turn: so it strikes at any await."""
+
+    nth: int = attrs.field(default=1, validator=_count)
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Skew:
+    """All clocks of the nth worker are off by ``seconds``, from its beginning: the time of day and
+    the monotonic one. The store's clock is right."""
+
+    worker: int = attrs.field(default=1, validator=_count)
+    seconds: float = attrs.field(default=3600.0, validator=_seconds)
+
+
+Fault = (
+    Crash
+    | Pause
+    | Raising
+    | Slow
+    | StoreError
+    | Delay
+    | Theft
+    | ClockJump
+    | SignalAt
+    | Operate
+    | Stop
+    | Interrupt
+    | Skew
+)
 
 KINDS: tuple[type, ...] = (
     Crash,
@@ -149,11 +203,14 @@ KINDS: tuple[type, ...] = (
     Raising,
     Slow,
     StoreError,
+    Delay,
     Theft,
     ClockJump,
     SignalAt,
     Operate,
     Stop,
+    Interrupt,
+    Skew,
 )
 
 RACES = (Operate, SignalAt, Slow, Raising, ClockJump)

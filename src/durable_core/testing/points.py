@@ -15,13 +15,17 @@ import attrs
 
 from .checks import Compare
 from .plan import (
+    OUTAGE,
     STORE_ERRORS,
     WHENS,
     Crash,
+    Delay,
     Fault,
+    Interrupt,
     Pause,
     Raising,
     SignalAt,
+    Skew,
     Slow,
     Stop,
     StoreError,
@@ -36,6 +40,10 @@ ALWAYS = 99
 """So often a unit raises that is to fail for good."""
 SLOW_S = 75.0
 """Two and a half leases: they have to be renewed meanwhile."""
+A_MOMENT_S = 2.0
+"""So long a worker that ends waits for the store without a word."""
+SKEWS_S = (-86_400.0, 86_400.0)
+"""So far the clocks of one worker are off."""
 TOO_SLOW = 1.5
 """So many times its timeout a handler takes that is to run out of time."""
 
@@ -74,9 +82,11 @@ def _of_call(moment: Moment) -> Iterator[Point]:
         yield point(Crash, when, verb=verb, nth=nth, when=when)
         if verb == "commit":
             yield point(Pause, when, verb=verb, nth=nth, when=when)
+            yield point(Delay, when, verb=verb, nth=nth, when=when, seconds=SLOW_S)
     for kind in STORE_ERRORS:
         yield point(StoreError, kind, verb=verb, nth=nth, kind=kind)
     if verb == "commit":
+        yield point(StoreError, "outage", verb=verb, nth=nth, times=OUTAGE)
         yield point(Theft, nth=nth)
     yield point(Stop, nth=moment.total)
 
@@ -94,6 +104,38 @@ def _of_handler(moment: Moment) -> Iterator[Point]:
     elif call.timeout_ms is not None and nth == 1:
         slow = Slow(unit=unit, seconds=TOO_SLOW * call.timeout_ms / 1_000)
         yield Point((slow,), ("Slow", unit), moment.event, "free")
+
+
+def at_any_await(sim: Simulation) -> Iterator[Point]:
+    """The worker is cancelled at each turn of the event loops in its turn."""
+    turn = 0
+    for moment in (*sim.world.witness.moments, None):
+        event = len(sim.world.chronicle) if moment is None else moment.event
+        last = sim.world.turns if moment is None else moment.turn
+        for nth in range(turn + 1, last + 1):
+            yield Point((Interrupt(nth=nth),), ("Interrupt", nth), event - 1)
+        turn = last
+
+
+def cancelled_in_need(sim: Simulation) -> Iterator[Point]:
+    """The worker is cancelled again while it drains, and while it waits for a slow claim."""
+    for moment in sim.world.witness.moments:
+        first, event = moment.turn + 1, moment.event
+        for later in (2, 4, 6):
+            twice = (Interrupt(nth=first), Interrupt(nth=first + later))
+            yield Point(twice, ("Interrupt", first, later), event)
+        if moment.verb == "claim":
+            slow = Delay(verb="claim", nth=moment.nth, seconds=A_MOMENT_S, when="after")
+            for turn in range(first, first + 5):
+                yield Point((slow, Interrupt(nth=turn)), ("Delay", "Interrupt", turn), event)
+
+
+def clocks_off(sim: Simulation) -> Iterator[Point]:
+    """The clocks of one worker show another time than all others."""
+    for worker in range(1, sim.plan.workers + 1):
+        for seconds in SKEWS_S:
+            fault = Skew(worker=worker, seconds=seconds)
+            yield Point((fault,), ("Skew", worker, seconds), len(sim.world.chronicle))
 
 
 def stolen_while_slow(sim: Simulation) -> Iterator[Point]:

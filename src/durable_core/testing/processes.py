@@ -32,6 +32,10 @@ class Process:
     def __init__(self, name: str, loop: ProcessLoop) -> None:
         self.name = name
         self.dead = False
+        self.skew_s = 0.0
+        """How far its own clocks are off."""
+        self.on_turn: Callable[[], None] | None = None
+        """Told before each of its turns."""
         self._loop = loop
         self._backlog: list[_Waiting] | None = None
 
@@ -58,10 +62,12 @@ class Process:
         """Whether this callback of ours must not run now."""
         if self.dead:
             return True
-        if self._backlog is None:
-            return False
-        self._backlog.append(handle)
-        return True
+        if self._backlog is not None:
+            self._backlog.append(handle)
+            return True
+        if self.on_turn is not None:
+            self.on_turn()
+        return False
 
     def _thaw(self) -> None:
         backlog, self._backlog = self._backlog or [], None
@@ -85,6 +91,12 @@ def current_process() -> Process:
     process = _PROCESS.get()
     assert process is not None, "only simulated processes ask"
     return process
+
+
+def skew_s() -> float:
+    """How far the clocks of the process are off whose code is running."""
+    process = _PROCESS.get()
+    return 0.0 if process is None else process.skew_s
 
 
 class _Soon(asyncio.Handle):
@@ -155,6 +167,10 @@ class ProcessLoop(VirtualLoop):
         self._tasks: list[asyncio.Task[Any]] = []
         self._inside: Any = self  # asyncio's own queues
 
+    def time(self) -> float:
+        """What the clock of the process shows whose code is running."""
+        return self._virtual.seconds + skew_s()
+
     def call_soon(
         self,
         callback: Callable[[Unpack[Args]], object],
@@ -175,7 +191,10 @@ class ProcessLoop(VirtualLoop):
         *args: *Args,
         context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
-        """As usual."""
+        """As usual; ``when`` is by the clock of whoever calls."""
+        off_s = skew_s()
+        if off_s:
+            when = round(when - off_s, 9)
         timer = _Later(when, callback, args, self, context)
         timer.process = _PROCESS.get() if context is None else context.get(_PROCESS, None)
         heapq.heappush(self._inside._scheduled, timer)

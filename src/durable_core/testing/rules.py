@@ -17,11 +17,22 @@ from ..engine.owner import name_of
 from ..errors import DurableError
 from ..kernel import journal as j
 from ..kernel.invariants import check_journal
+from .calls import Call
 from .memory_state import StoredRun
 from .simulation import Simulation
-from .witness import NEW_GENERATION, Call, Landed, Violation
+from .witness import NEW_GENERATION, Landed, Violation
 
-MISHAPS = ("Crash", "Pause", "Theft", "Stop", "StoreError", "ClockJump", "Operate")
+MISHAPS = (
+    "Crash",
+    "Pause",
+    "Theft",
+    "Stop",
+    "Interrupt",
+    "StoreError",
+    "Delay",
+    "ClockJump",
+    "Operate",
+)
 """Any of these may make one more call of a handler that is under way."""
 
 FAILED = (j.AttemptFailed, j.CompensationAttemptFailed)

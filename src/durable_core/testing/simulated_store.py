@@ -93,6 +93,7 @@ class SimulatedStore:
         moment = witness.store_called("commit", kinds)
         answer = await self._world.around_store(moment, self._process, call)
         assert isinstance(answer, CommitResult)
+        witness.holdings.answered(self._process.name, commits, answer.verdicts)
         return answer
 
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
@@ -102,11 +103,12 @@ class SimulatedStore:
         async def call() -> ClaimBatch:
             before = witness.before()
             batch = await self._store.claim(request)
-            witness.claimed(before, batch)
+            witness.claimed(before, batch, self._process.name)
             return batch
 
         answer = await self._world.around_store(witness.store_called("claim"), self._process, call)
         assert isinstance(answer, ClaimBatch)
+        witness.holdings.granted(self._process.name, answer)
         return answer
 
     async def renew(self, leases: Sequence[Lease], *, lease_ms: int) -> RenewResult:

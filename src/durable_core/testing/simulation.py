@@ -103,7 +103,7 @@ class Simulation:
     @property
     def fired(self) -> Counter[str]:
         """How often each kind of fault happened."""
-        return self.world.fired
+        return self.world.mishaps.fired
 
     def timeline(self, event: int | None = None) -> str:
         """What happened, line by line; this event of the chronicle is pointed at."""

@@ -127,6 +127,8 @@ def _of_units(units: Sequence[str]) -> SearchStrategy[Fault]:
 
 
 _leases = st.sampled_from((1.5, 0.5, 1.0, 4.0))
+_delays = st.sampled_from((1.0, 12.0, 75.0))
+_SKEWS_S = (1.0, -1.0, 3_600.0, -86_400.0, 1e8)
 
 
 @cache
@@ -135,10 +137,19 @@ def _of_verbs() -> SearchStrategy[Fault]:
     return st.one_of(
         crash,
         crash,
-        st.builds(f.StoreError, verb=_verb, nth=_call, kind=st.sampled_from(f.STORE_ERRORS)),
+        st.builds(
+            f.StoreError,
+            verb=_verb,
+            nth=_call,
+            kind=st.sampled_from(f.STORE_ERRORS),
+            times=st.sampled_from((1, 1, 1, 3, f.OUTAGE)),
+        ),
+        st.builds(f.Delay, verb=_verb, nth=_call, when=_when, seconds=_delays),
         st.builds(f.Pause, verb=_verb, nth=_call, when=_when, leases=_leases),
         st.builds(f.Theft, nth=_call),
         st.builds(f.Stop, nth=_call, grace=st.sampled_from((0.0, 5.0))),
+        st.builds(f.Interrupt, nth=st.integers(1, 30) | st.integers(1, 200)),
+        st.builds(f.Skew, worker=st.integers(1, 3), seconds=st.sampled_from(_SKEWS_S)),
     )
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from .processes import skew_s
 from .virtual_time import VirtualTime
 
 READING_S = 1e-6
@@ -25,8 +26,8 @@ _REAL_TIME, _REAL_TIME_NS, _REAL_SLEEP = time.time, time.time_ns, time.sleep
 
 @contextmanager
 def simulated(virtual: VirtualTime) -> Iterator[None]:
-    """While this lasts, handlers called in this thread see the virtual time, and chance that is
-    none."""
+    """While this lasts, handlers called in this thread see the virtual time, as their process's
+    own clock shows it, and chance that is none."""
     thread, chance = threading.get_ident(), random.getstate()
     passed = [0.0]
     outside = time.time, time.time_ns, time.sleep
@@ -38,7 +39,7 @@ def simulated(virtual: VirtualTime) -> Iterator[None]:
         if not here():
             return _REAL_TIME()
         passed[0] += READING_S
-        return virtual.start_ms / 1_000 + virtual.seconds + passed[0]
+        return virtual.start_ms / 1_000 + virtual.seconds + skew_s() + passed[0]
 
     def now_ns() -> int:
         return int(now() * 1e9) if here() else _REAL_TIME_NS()

@@ -19,8 +19,23 @@ class Event:
     detail: str = ""
 
 
-MARKS = {"dies": "x", "freezes": "~", "store error": "!", "lease is stolen": "!", "raises": "!"}
-TROUBLE = (*MARKS, "told to stop", "clock jumps", "signals are sent", "operator")
+MARKS = {
+    "dies": "x",
+    "freezes": "~",
+    "is cancelled": "x",
+    "store error": "!",
+    "lease is stolen": "!",
+    "raises": "!",
+}
+TROUBLE = (
+    *MARKS,
+    "told to stop",
+    "its clock is off",
+    "clock jumps",
+    "is slow",
+    "signals are sent",
+    "operator",
+)
 """How the events begin that are the plan's doing."""
 
 

@@ -14,7 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
+from ..kernel.outcome import AttemptKey
 from ..store import ClaimBatch, Commit, CommitVerdict, InboxRecord, Lease, RenewResult
+from .calls import Call
+from .holdings import Holdings
 from .memory_state import StoredRun
 
 Standing = tuple[tuple[str, int, bool, bool], ...]
@@ -44,33 +47,11 @@ class Violation:
 
 
 @attrs.frozen(slots=True)
-class Call:
-    """One call of a handler: ``label`` is its unit, with "undo " before it for a compensator."""
-
-    run_id: str
-    label: str
-    attempt: int
-    process: str
-    too_late: bool
-    """The unit had ended already when this call began."""
-    generation: int = 1
-    key: str = ""
-    """Its idempotency key."""
-    attempts_max: int = 1
-    retryable: bool = False
-    """Whether an exception of no special kind is worth another attempt."""
-    timeout_ms: int | None = None
-    has_undo: bool = False
-    at_ms: int = 0
-    """When it began, by the store's clock."""
-    event: int = 0
-
-
-@attrs.frozen(slots=True)
 class Moment:
     """A place where a fault can strike: the nth call of a verb, or of a unit's handler.
 
-    ``total`` is the number of the store's call among all, ``call`` the handler's.
+    ``total`` is the number of the store's call among all, ``call`` the handler's; ``turn`` how
+    many turns of their event loops the workers had had.
     """
 
     verb: str | None
@@ -79,6 +60,7 @@ class Moment:
     event: int
     standing: Standing
     total: int = 0
+    turn: int = 0
     call: Call | None = None
     entries: tuple[str, ...] = ()
     """The kinds of what is committed."""
@@ -129,6 +111,7 @@ class Witness:
         clock: Callable[[], int],
         seconds: Callable[[], float],
         event: Callable[[], int],
+        turn: Callable[[], int],
     ) -> None:
         self.moments: list[Moment] = []
         self.calls: list[Call] = []
@@ -141,7 +124,9 @@ class Witness:
         self._clock = clock
         self._seconds = seconds
         self._event = event
+        self._turn = turn
         self._passing: Counter[str] = Counter()
+        self.holdings = Holdings()
         self._newest: dict[str, dict[str, str]] = {}  # by run and unit, the kind of its last entry
 
     # --- places --------------------------------------------------------------------------------
@@ -174,6 +159,7 @@ class Witness:
             self._event(),
             self.standing(),
             self.counts["any"],
+            self._turn(),
             entries=entries,
         )
         self.moments.append(moment)
@@ -184,17 +170,29 @@ class Witness:
         place = f"handler {call.label}"
         self.counts[place] += 1
         self.calls.append(call)
+        if not self.holdings.begun(call):
+            self._breach(
+                "I-FENCE",
+                f"{call.process} was told that run {call.run_id!r} is not its own, and called "
+                f"{call.label}",
+            )
         moment = Moment(
-            None, call.label, self.counts[place], self._event(), self.standing(), call=call
+            None,
+            call.label,
+            self.counts[place],
+            self._event(),
+            self.standing(),
+            turn=self._turn(),
+            call=call,
         )
         self.moments.append(moment)
         return moment
 
-    def is_over(self, run_id: str, unit: str, *, undoing: bool) -> bool:
+    def is_over(self, run_id: str, key: AttemptKey) -> bool:
         """Whether the unit's end, or the end of its compensation, is in the journal, and was not
         undone or begun anew since."""
-        kind = self._newest.get(run_id, {}).get(unit)
-        return kind in (UNDO_ENDS if undoing else UNIT_ENDS)
+        kind = self._newest.get(run_id, {}).get(str(key.unit))
+        return kind in (UNDO_ENDS if key.compensating else UNIT_ENDS)
 
     # --- commits ---------------------------------------------------------------------------------
 
@@ -271,13 +269,15 @@ class Witness:
 
     # --- leases ----------------------------------------------------------------------------------
 
-    def claimed(self, before: Mapping[str, _Row], batch: ClaimBatch) -> None:
-        """Runs were leased: each has to have been due, and free or left alone."""
+    def claimed(self, before: Mapping[str, _Row], batch: ClaimBatch, process: str) -> None:
+        """This process was given runs: each has to have been due, and free or left alone."""
         now = self._clock()
         for claimed in batch.runs:
             row = before.get(claimed.run.run_id)
             if row is None:
                 continue
+            run_id, event = claimed.run.run_id, max(0, self._event() - 1)
+            self.holdings.given(process, run_id, held=row.held, event=event)
             if claimed.run.epoch <= row.epoch:
                 self._breach(
                     "I-FENCE", f"run {claimed.run.run_id!r} was leased without a new epoch"

@@ -30,24 +30,26 @@ from ..engine.engine import Engine
 from ..errors import DurableError, StoreUnavailableError
 from ..kernel.limits import Limits
 from ..kernel.outcome import Attempt
-from ..kernel.policy import Retry
 from ..store import Commit, CommitVerdict
 from ..workflow.registry import Definition
+from .calls import Call, Injected, call_of
 from .conduct import Conduct, OwnLoopError
 from .memory import MemoryStore
 from .memory_state import StoredRun
+from .mishaps import Mishaps
 from .plan import (
     ClockJump,
     Crash,
+    Delay,
     Fault,
     Faults,
+    Interrupt,
     Operate,
     Pause,
-    Raising,
     SignalAt,
+    Skew,
     Slow,
     Stop,
-    StoreError,
     Theft,
 )
 from .processes import Process, ProcessLoop, current_process
@@ -55,7 +57,7 @@ from .simulated_store import SimulatedStore
 from .surroundings import Outside, simulated
 from .timeline import Event
 from .virtual_time import DeadlockError, InlineExecutor, VirtualTime
-from .witness import Call, Moment, Violation, Witness
+from .witness import Moment, Violation, Witness
 
 LEASE = timedelta(seconds=30)
 CALLS_MAX = 10_000
@@ -68,10 +70,6 @@ BACK_S = 1.0
 
 CODEC = JsonCodec()
 """Shared by all simulations: what it learns of types is costly, and depends on nothing else."""
-
-
-class Injected(Exception):
-    """What the plan makes a handler raise."""
 
 
 class SimulationLimitError(DurableError):
@@ -110,10 +108,14 @@ class World:
         self.codec = CODEC
         self.chronicle: list[Event] = []
         self.witness = Witness(
-            lambda: self.stored, self.clock, lambda: self.time.seconds, lambda: len(self.chronicle)
+            lambda: self.stored,
+            self.clock,
+            lambda: self.time.seconds,
+            lambda: len(self.chronicle),
+            lambda: self.turns,
         )
         self.conduct = Conduct(plan.seed, self._note_conduct)
-        self.fired: Counter[str] = Counter()
+        self.mishaps = Mishaps(plan, lambda: self.time.seconds)
         self.entropy = random.Random(plan.seed)
         self._begin = begin
         self._send = send
@@ -122,8 +124,8 @@ class World:
         self.conn = conn
         self.suspensions = 0
         """How often the run was dropped because the plan says ``always_suspend``."""
-        self.trouble_s = 0.0
-        """When the last mishap was over."""
+        self.turns = 0
+        """How many turns of their event loops the workers have had, all together."""
         self._forget = forget
         self._limits = limits or Limits(worker_deaths=1_000)
         self._offset_ms = 0
@@ -131,10 +133,10 @@ class World:
         self._changes = 0
         self._told: dict[Process, int] = {}  # of which change each process knows
         self._stops: dict[Process, asyncio.Event] = {}
+        self._mains: dict[Process, asyncio.Task[None]] = {}
         self._workers = 0
         self._overrun: str | None = None
         self._broken: BaseException | None = None
-        self._pending = {id(fault): fault for fault in plan.faults}
 
     def clock(self) -> int:
         """The store's clock."""
@@ -153,7 +155,7 @@ class World:
     @property
     def missed(self) -> tuple[Fault, ...]:
         """Faults of the plan that did not happen: their place was never come to."""
-        return tuple(self._pending.values())
+        return tuple(self.mishaps.pending.values())
 
     # --- letting it happen ---------------------------------------------------------------------
 
@@ -241,10 +243,34 @@ class World:
         if self._forget is not None:
             self._forget()
         process = Process(f"worker-{self._workers}", self.loop)
+        process.on_turn = lambda: self._turn(process)
         self._stops[process] = asyncio.Event()
-        process.begin(self._work(process)).add_done_callback(self._note_broken)
+        task = process.begin(self._work(process, self._workers))
+        task.add_done_callback(self._note_broken)
+        self._mains[process] = task
 
-    async def _work(self, process: Process) -> None:
+    def _turn(self, process: Process) -> None:
+        """The process has its next turn."""
+        self.turns += 1
+        if self.turns not in self.mishaps.interrupts or self._mains[process].done():
+            return
+        self.mishaps.take(Interrupt, nth=self.turns)
+        self.note("is cancelled", process.name, process=process)
+        self._mains[process].cancel()
+        self._leaves(process)
+
+    def _leaves(self, process: Process, seconds: float = BACK_S) -> None:
+        """Its worker is told to end, and another one takes its place."""
+        self.witness.holdings.leaving.setdefault(process.name, self.time.seconds)
+        if not self._stops[process].is_set():
+            self._stops[process].set()
+            self._later(self._spawn, seconds)
+
+    async def _work(self, process: Process, number: int) -> None:
+        skew = self.mishaps.take(Skew, worker=number)
+        if skew is not None:
+            process.skew_s = skew.seconds
+            self.note("its clock is off", process.name, f"{skew.seconds:+g} s")
         engine = self._engine(SimulatedStore(self.memory.twin(), self, process))
         grace = [fault.grace for fault in self.plan.faults if isinstance(fault, Stop)]
         worker = engine.worker(
@@ -252,9 +278,11 @@ class World:
         )
         # Not ``async with``: a process that dies leaves nothing in order.
         await engine.__aenter__()
-        await worker.__aenter__()
-        await self._stops[process].wait()
-        await worker.__aexit__(None, None, None)
+        with suppress(asyncio.CancelledError):
+            await worker.__aenter__()
+            with suppress(asyncio.CancelledError):
+                await self._stops[process].wait()
+            await worker.__aexit__(None, None, None)
         await engine.__aexit__(None, None, None)
 
     def _note_broken(self, task: asyncio.Task[None]) -> None:
@@ -288,10 +316,10 @@ class World:
         self._told[process] = self._changes
         return True
 
-    def note(self, what: str, where: str, detail: str = "") -> None:
+    def note(self, what: str, where: str, detail: str = "", process: Process | None = None) -> None:
         """Write a line of the chronicle."""
-        process = current_process().name
-        self.chronicle.append(Event(round(self.time.seconds, 6), process, what, where, detail))
+        name = (process or current_process()).name
+        self.chronicle.append(Event(round(self.time.seconds, 6), name, what, where, detail))
 
     # --- around each call of the store -----------------------------------------------------------
 
@@ -302,46 +330,49 @@ class World:
         self._check_limits()
         verb, nth, total = str(moment.verb), moment.nth, moment.total
         await self._strike("before", process, verb=verb, nth=nth)
-        error = self._take(StoreError, verb=verb, nth=nth)
+        delay = self.mishaps.take(Delay, verb=verb, nth=nth)
+        if delay is not None and delay.when == "before":
+            await self._dawdle(delay.seconds, verb)
+        error = self.mishaps.store_error(verb, nth)
         if error is not None and error.kind != "landed":
             self.note(f"store error: {error.kind}", verb)
             raise StoreUnavailableError("simulated", outcome_unknown=error.kind == "lost")
         answer = await call()
         await self._after_call(verb, nth, total, process)
         await self._strike("after", process, verb=verb, nth=nth)
+        if delay is not None and delay.when == "after":
+            await self._dawdle(delay.seconds, verb)
         if error is not None:
             self.note(f"store error: {error.kind}", verb)
             raise StoreUnavailableError("simulated", outcome_unknown=True)
         return answer
 
     async def _after_call(self, verb: str, nth: int, total: int, process: Process) -> None:
-        jump = self._take(ClockJump, nth=total)
+        jump = self.mishaps.take(ClockJump, nth=total)
         if jump is not None:
             self._offset_ms += round(jump.seconds * 1_000)
             self.note("clock jumps", "store", f"{jump.seconds:+g} s")
-        stop = self._take(Stop, nth=total)
+        stop = self.mishaps.take(Stop, nth=total)
         if stop is not None:
             self.note("told to stop", process.name)
-            self._stops[process].set()
-            self._later(self._spawn)
+            self._leaves(process)
         if verb != "commit":
             return
-        if self._take(Theft, nth=nth) is not None:
+        if self.mishaps.take(Theft, nth=nth) is not None:
             self._end_leases()
-        again = self._take(SignalAt, nth=nth)
+        again = self.mishaps.take(SignalAt, nth=nth)
         if again is not None:
             for _ in range(again.copies):
                 self.note("signals are sent", "client")
                 self._client(lambda engine: self._send(engine, again.reverse))
-        operation = self._take(Operate, nth=nth)
+        operation = self.mishaps.take(Operate, nth=nth)
         if operation is not None:
             self.note("operator", operation.what)
             self._client(lambda engine: self._operate(engine, operation.what))
         if self.plan.always_suspend and not self._stops[process].is_set():
             self.suspensions += 1
-            self.trouble_s = self.time.seconds
-            self._stops[process].set()
-            self._later(self._spawn, 0.0)
+            self.mishaps.lasts()
+            self._leaves(process, 0.0)
             for _ in range(DRAINING_TURNS):  # it drains before it hears of its commit
                 await asyncio.sleep(0)
 
@@ -374,15 +405,35 @@ class World:
         self, run_id: str, attempt: Attempt, call: Callable[[], Awaitable[Any]]
     ) -> Any:
         process = current_process()
-        seen = self._seen(run_id, attempt, call, process)
-        label, nth = seen.label, self.witness.handler_called(seen).nth
-        self.note("begins", label, f"attempt {attempt.number}")
+        (invocation,) = call.args  # type: ignore[attr-defined]  # the engine's own partial
+        seen = call_of(
+            run_id,
+            attempt,
+            process.name,
+            key=invocation.context.idempotency_key,
+            too_late=self.witness.is_over(run_id, attempt.key),
+            lease_ms=LEASE // timedelta(milliseconds=1),
+            at_ms=self.clock(),
+            event=len(self.chronicle),
+        )
+        nth = self.witness.handler_called(seen).nth
+        try:
+            return await self._called(seen, nth, process, call)
+        finally:
+            self.witness.holdings.ended(seen, self.time.seconds)
+
+    async def _called(
+        self, seen: Call, nth: int, process: Process, call: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        label = seen.label
+        self.note("begins", label, f"attempt {seen.attempt}")
         await self._strike("before", process, unit=label, nth=nth)
-        slow = self._take(Slow, unit=label, nth=nth)
+        slow = self.mishaps.take(Slow, unit=label, nth=nth)
         if slow is not None:
-            await asyncio.sleep(slow.seconds)
-            self.trouble_s = self.time.seconds
-        raising = self._raising(label, nth)
+            await self._dawdle(slow.seconds, label)
+        raising = self.mishaps.raising(label, nth)
+        if raising is not None:
+            self.note("raises", label)
         if raising is not None and raising.when == "before":
             raise Injected(f"{label} raises, as the plan says")
         try:
@@ -397,39 +448,9 @@ class World:
             raise Injected(f"{label} raises, as the plan says")
         return value
 
-    def _seen(self, run_id: str, attempt: Attempt, call: Any, process: Process) -> Call:
-        unit, undoing = str(attempt.key.unit), attempt.key.compensating
-        (invocation,) = call.args  # the engine's own partial
-        step = attempt.call
-        policy: Any = attempt.undo if undoing else step
-        return Call(
-            run_id,
-            f"undo {unit}" if undoing else unit,
-            attempt.number,
-            process.name,
-            self.witness.is_over(run_id, unit, undoing=undoing),
-            generation=attempt.generation,
-            key=invocation.context.idempotency_key,
-            attempts_max=policy.retry.max_attempts,
-            retryable=_worth_another(policy.retry),
-            timeout_ms=_time_limit_ms(attempt),
-            has_undo=step is not None and step.undo is not None,
-            at_ms=self.clock(),
-            event=len(self.chronicle),
-        )
-
     def _note_conduct(self, found: Violation) -> None:
         event = len(self.chronicle) - 1
         self.witness.breaches.append(attrs.evolve(found, event=event))
-
-    def _raising(self, label: str, nth: int) -> Raising | None:
-        for fault in self.plan.faults:
-            if isinstance(fault, Raising) and fault.unit == label and nth <= fault.times:
-                self._note_fired("Raising")
-                self._pending.pop(id(fault), None)
-                self.note("raises", label)
-                return fault
-        return None
 
     def note_commit(self, commit: Commit, verdict: CommitVerdict) -> None:
         """Write a commit into the chronicle."""
@@ -440,53 +461,28 @@ class World:
 
     # --- the plan --------------------------------------------------------------------------------
 
-    def _take(self, kind: type[Any], **place: Any) -> Any:
-        """The fault of this kind for this place, if the plan has one."""
-        for key, fault in self._pending.items():
-            if type(fault) is kind and all(
-                getattr(fault, name) == value for name, value in place.items()
-            ):
-                del self._pending[key]
-                self._note_fired(kind.__name__)
-                return fault
-        return None
-
-    def _note_fired(self, kind: str) -> None:
-        self.fired[kind] += 1
-        self.trouble_s = max(self.trouble_s, self.time.seconds)
+    async def _dawdle(self, seconds: float, where: str) -> None:
+        """It takes longer."""
+        self.note("is slow", where, f"{seconds:g} s")
+        await asyncio.sleep(seconds)
+        self.mishaps.lasts()
 
     async def _strike(self, when: str, process: Process, **place: Any) -> None:
         """Let the process die or freeze, if the plan says so."""
-        if not self._pending:
+        if not self.mishaps.pending:
             return
         where = place.get("unit") or place["verb"]
-        if self._take(Crash, when=when, **place) is not None:
+        if self.mishaps.take(Crash, when=when, **place) is not None:
             self.note(f"dies {when}", where)
             self._later(self._spawn)
             await process.die()
-        pause = self._take(Pause, when=when, **place)
+        pause = self.mishaps.take(Pause, when=when, **place)
         if pause is not None:
             self.note(f"freezes {when}", where, f"{pause.leases:g} leases")
             seconds = pause.leases * LEASE.total_seconds()
-            self.trouble_s = max(self.trouble_s, self.time.seconds + seconds)
+            self.mishaps.lasts(seconds)
             await process.freeze(seconds)
             self.note("goes on", where)
 
     def _later(self, act: Callable[[], None], seconds: float = BACK_S) -> None:
         self.loop.call_later(seconds, act, context=self.loop.outside)
-
-
-def _time_limit_ms(attempt: Attempt) -> int | None:
-    """Its timeout; a transaction is limited to a third of the lease besides."""
-    if not attempt.transactional:
-        return attempt.timeout_ms
-    third_ms = round(LEASE.total_seconds() * 1_000) // 3
-    return min(attempt.timeout_ms or third_ms, third_ms)
-
-
-def _worth_another(retry: Retry) -> bool:
-    """Whether the policy tries again after an exception of no special kind."""
-    try:
-        return retry.retryable(Injected())
-    except Exception:
-        return False
