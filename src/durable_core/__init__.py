@@ -34,10 +34,29 @@ from .kernel.explain import Explanation
 from .kernel.failure import Failure
 from .kernel.limits import Limits
 from .kernel.policy import Retry
-from .workflow import SKIP, Branch, Resumption, StepContext, Suspend, Undo, Workflow
+from .workflow import (
+    SKIP,
+    TIMED_OUT,
+    Branch,
+    ChildHandle,
+    Pending,
+    Resumption,
+    Step,
+    StepContext,
+    Suspend,
+    Undo,
+    Workflow,
+    WorkflowContext,
+    current_step,
+    step,
+)
+
+# The decorator stands where the subpackage of its name would be found as an attribute.
+from .workflow import workflow as workflow
 
 __all__ = [
     "Branch",
+    "ChildHandle",
     "Codec",
     "DefinitionError",
     "DuplicateRunError",
@@ -55,6 +74,7 @@ __all__ = [
     "Limits",
     "NondeterminismError",
     "Observer",
+    "Pending",
     "Resumption",
     "Retention",
     "Retry",
@@ -69,15 +89,21 @@ __all__ = [
     "SchemaVersionError",
     "StaleResumeError",
     "Start",
+    "Step",
     "StepContext",
     "StepFailed",
     "StoreUnavailableError",
     "Suspend",
+    "TIMED_OUT",
     "TerminalError",
     "Undo",
     "Wait",
     "Worker",
     "Workflow",
+    "WorkflowContext",
     "WorkflowNotRegisteredError",
     "ZlibLayer",
+    "current_step",
+    "step",
+    "workflow",
 ]

@@ -18,6 +18,7 @@ from ..kernel.limits import Limits
 from ..kernel.policy import Duration
 from ..workflow.registry import Definition, Lowering, Registry
 from . import arguments
+from .body import BodyLog, hidden
 from .client import Client
 from .clock import Host, StoreClock
 from .gathering import Gathering
@@ -224,12 +225,19 @@ class Engine(Client):
 
     async def _start_worker(self, options: WorkerOptions) -> RunningWorker:
         shared = self._check()
-        services = Lowering(codec=shared.codec, registry=shared.registry)
+        deps = await self._lifespan.deps()
+        services = Lowering(
+            codec=shared.codec,
+            registry=shared.registry,
+            deps=deps,
+            log=BodyLog,
+            hidden=hidden,
+        )
         worker = RunningWorker(
             shared,
             options,
             programs={(d.name, d.version): d.program(services) for d in shared.registry},
-            deps=await self._lifespan.deps(),
+            deps=deps,
         )
         await worker.start()
         return worker

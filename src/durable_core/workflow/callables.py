@@ -54,12 +54,17 @@ def check_handler(
     A handler is an async or plain function (object, method, partial); each arity comes with the
     parameters as they would be written.
     """
+    check_function(function, what=what, where=where)
+    return _arity(function, what=what, where=where, arities=arities)
+
+
+def check_function(function: object, *, what: str, where: str) -> None:
+    """It can be called, and gives one value."""
     _check_callable(function, what=what, where=where)
     if _shaped(function, inspect.isgeneratorfunction) or _shaped(
         function, inspect.isasyncgenfunction
     ):
         refuse(where, f"{what}, {describe(function)}, is a generator; return one value instead")
-    return _arity(function, what=what, where=where, arities=arities)
 
 
 def check_pure(

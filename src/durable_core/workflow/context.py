@@ -243,6 +243,23 @@ class StepContext(Generic[DepsT_co, InputT_co]):
         return read(self._value, self._place.run.codec)
 
     @property
+    def args(self) -> tuple[Any, ...]:
+        """What the body of a workflow called this step with, by position; for its compensator
+        too."""
+        return self._call()[0]
+
+    @property
+    def kwargs(self) -> Mapping[str, Any]:
+        """What the body of a workflow called this step with, by name."""
+        return self._call()[1]
+
+    def _call(self) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        call = self._place.call
+        if call is None:
+            raise self._only("args", "in steps that a body of code calls")
+        return call
+
+    @property
     def conn(self) -> Any:
         """The store's own connection, inside the transaction that commits this unit's entry."""
         if self._conn is None:

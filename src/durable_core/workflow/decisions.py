@@ -140,16 +140,21 @@ def due_ms_of(place: Place, node: SleepNode, now_ms: int) -> int | Failure:
         if isinstance(node.duration, int):
             return now_ms + node.duration
         wanted = _call(place, node.duration) if callable(node.duration) else node.duration
-        if not isinstance(wanted, datetime):
-            return now_ms + duration_ms(wanted, what=f"the duration of step {node.name!r}")
-        if wanted.utcoffset() is None:
-            raise ValueError(
-                f"step {node.name!r} was given a naive datetime, {wanted}; "
-                f"give it a timezone, e.g. tzinfo=UTC"
-            )
-        return -((EPOCH - wanted) // MILLISECOND)
+        return moment_ms(wanted, now_ms, step=node.name)
 
     return place.run.attempt(due_ms)
+
+
+def moment_ms(wanted: Duration | datetime, now_ms: int, *, step: str) -> int:
+    """A duration from now, or an aware moment, in ms since 1970."""
+    if not isinstance(wanted, datetime):
+        return now_ms + duration_ms(wanted, what=f"the duration of step {step!r}")
+    if wanted.utcoffset() is None:
+        raise ValueError(
+            f"step {step!r} was given a naive datetime, {wanted}; "
+            f"give it a timezone, e.g. tzinfo=UTC"
+        )
+    return -((EPOCH - wanted) // MILLISECOND)
 
 
 def signal_of(place: Place, node: SignalNode) -> str | Failure:
@@ -180,21 +185,26 @@ def child_of(place: Place, node: ChildNode, child: Definition) -> ChildSpec | Fa
             given = scope.read_input()
         else:
             given = _call(place, node.input) if callable(node.input) else node.input
-        payload = codec_of(child, scope.codec).encode(
-            given,
-            child.input_type,
-            limit=scope.run.limits.input,
-            what=f"the input of child workflow {child.name!r} (step {node.name!r})",
-        )
-        return ChildSpec(
-            workflow=child.name,
-            version=child.version,
-            fingerprint=child.fingerprint,
-            input=payload,
-            digest=input_digest(scope.codec, child.name, payload),
-        )
+        return spec_of(scope, child, given, step=node.name)
 
     return scope.attempt(spec)
+
+
+def spec_of(scope: RunScope, child: Definition, given: object, *, step: str) -> ChildSpec:
+    """A run of ``child`` with this input. Raises ``EncodingError``, ``LimitExceededError``."""
+    payload = codec_of(child, scope.codec).encode(
+        given,
+        child.input_type,
+        limit=scope.run.limits.input,
+        what=f"the input of child workflow {child.name!r} (step {step!r})",
+    )
+    return ChildSpec(
+        workflow=child.name,
+        version=child.version,
+        fingerprint=child.fingerprint,
+        input=payload,
+        digest=input_digest(scope.codec, child.name, payload),
+    )
 
 
 def _call(place: Place, function: Function) -> Any:

@@ -7,8 +7,8 @@ version of a name is the one listed last.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
 
 import attrs
 
@@ -16,8 +16,11 @@ from ..codec.payload import Codec
 from ..errors import DefinitionError, WorkflowNotRegisteredError
 from ..kernel.ids import UnitKey, derived_id
 from ..kernel.program import ProgramFactory
+from ..kernel.run import RunContext
 from ..kernel.shown import shown
 from ..kernel.value import Payload
+
+T = TypeVar("T")
 
 
 @attrs.frozen(slots=True)
@@ -204,12 +207,63 @@ class Registry:
         return ", ".join(known) or "none"
 
 
+def _plainly(call: Callable[[], T]) -> T:
+    return call()
+
+
+def _unheard(run: RunContext, is_silent: Callable[[], bool]) -> Log:
+    return _Nobody()
+
+
+class Log(Protocol):
+    """What a body finds as ``ctx.log``: a ``logging.LoggerAdapter``."""
+
+    def debug(self, msg: object, *args: object, **kwargs: Any) -> None:
+        """Say it at this level."""
+        ...
+
+    def info(self, msg: object, *args: object, **kwargs: Any) -> None:
+        """Say it at this level."""
+        ...
+
+    def warning(self, msg: object, *args: object, **kwargs: Any) -> None:
+        """Say it at this level."""
+        ...
+
+    def error(self, msg: object, *args: object, **kwargs: Any) -> None:
+        """Say it at this level."""
+        ...
+
+
+class _Nobody:
+    """The log of a program that nobody listens to."""
+
+    def debug(self, msg: object, *args: object, **kwargs: Any) -> None:
+        """Nothing."""
+
+    info = warning = error = debug
+
+
+class Hidden(Protocol):
+    """Calls a function where it sees no event loop; see ``Lowering.hidden``."""
+
+    def __call__(self, call: Callable[[], T], /) -> T: ...
+
+
 @attrs.frozen(slots=True, kw_only=True)
 class Lowering:
-    """What a definition needs to become a program."""
+    """What a definition needs to become a program.
+
+    The rest is for bodies of code: ``deps`` is what the engine's lifespan yielded, ``log`` makes
+    the log of one run, told when it is to be silent, and ``hidden`` calls a function so that it
+    finds no event loop.
+    """
 
     codec: Codec
     registry: Registry
+    deps: Any = None
+    log: Callable[[RunContext, Callable[[], bool]], Log] = _unheard
+    hidden: Hidden = _plainly
 
 
 def input_digest(codec: Codec, workflow: str, payload: Payload) -> str:

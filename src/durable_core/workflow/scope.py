@@ -107,7 +107,7 @@ class Place:
     ``own``: the name a compensator of this unit finds the unit's result under, if there is one.
     """
 
-    __slots__ = ("carried", "index", "items", "own", "run", "step", "steps", "unit")
+    __slots__ = ("call", "carried", "index", "items", "own", "run", "step", "steps", "unit")
 
     def __init__(
         self,
@@ -128,6 +128,8 @@ class Place:
         self.index = index
         self.items = items
         self.carried = carried
+        self.call: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
+        """The arguments that a body of code calls the unit's handler with."""
 
     def results(self, own: tuple[str, Value] | None = None) -> Results:
         """The results of the steps before this place, not decoded yet."""

@@ -10,6 +10,10 @@ the new definition it
 
 Rules: only what is recorded can clash; what is still to come may change at will. Whatever
 cannot be told from the definitions alone (which branch was taken) is judged by its worst case.
+Policies (retry, timeout, max_concurrency, those of an ``Undo`` too) may change at will: they are
+no part of what is recorded. A backoff that has begun ends when it was to; all that comes after it,
+attempts and undoing, goes by the new policy. Of a handler or a compensator only the name is
+compared: what its code does now cannot be told.
 """
 
 from __future__ import annotations

@@ -1,0 +1,83 @@
+"""Body: what the engine lends to bodies of code while it drives them: no event loop, and a log.
+
+A body runs between two awaits of a worker, on the worker's own event loop. It must not find that
+loop: what it would wait for there is in no journal. So it finds a loop that refuses everything,
+with a sentence that names what to write instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, MutableMapping
+from typing import Any, NoReturn, TypeVar
+
+from ..errors import NondeterminismError
+from ..kernel.run import RunContext
+
+log = logging.getLogger("durable.workflow")
+
+T = TypeVar("T")
+
+INSTEAD = {
+    "call_later": "ctx.sleep(...)",
+    "call_at": "ctx.sleep(...)",
+    "create_future": "ctx.sleep(...) for a pause, ctx.wait_for_signal(...) for an event",
+    "create_task": "ctx.all(ctx.step(...), ...) or ctx.first(...)",
+    "run_in_executor": "ctx.step(function, ...), which may be a plain function",
+}
+
+
+class NoLoop:
+    """Stands where the running event loop would be found, and refuses whatever is asked of it."""
+
+    def create_task(self, coroutine: Any, **more: Any) -> NoReturn:
+        """Refused; the coroutine is closed, so that nobody is told it was never awaited."""
+        coroutine.close()
+        _refuse("create_task")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        _refuse(name)
+
+    def __hash__(self) -> int:
+        _refuse("current_task")  # asyncio looks up its tasks by loop
+
+
+def _refuse(name: str) -> NoReturn:
+    instead = INSTEAD.get(name, "ctx.step(function, ...) for whatever needs an event loop")
+    raise NondeterminismError(
+        f"the body of a workflow used asyncio ({name}), but no event loop runs in it: what it "
+        f"waits for there would be in no journal. Use {instead}"
+    )
+
+
+_NO_LOOP: Any = NoLoop()
+
+
+def hidden(call: Callable[[], T]) -> T:
+    """Call it where the running event loop cannot be found."""
+    loop = asyncio._get_running_loop()
+    asyncio._set_running_loop(_NO_LOOP)
+    try:
+        return call()
+    finally:
+        asyncio._set_running_loop(loop)
+
+
+class BodyLog(logging.LoggerAdapter[logging.Logger]):
+    """The log of one run's body: its lines say the run in ``extra``; silent while it catches up."""
+
+    def __init__(self, run: RunContext, is_silent: Callable[[], bool]) -> None:
+        super().__init__(log, {"durable_run": run.run_id, "durable_workflow": run.workflow})
+        self._is_silent = is_silent
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # the name that logging gave it
+        """Not while the body only does again what it did before."""
+        return not self._is_silent() and super().isEnabledFor(level)
+
+    def process(
+        self, msg: object, kwargs: MutableMapping[str, Any]
+    ) -> tuple[object, MutableMapping[str, Any]]:
+        """What the caller says in ``extra`` is kept."""
+        kwargs["extra"] = {**(kwargs.get("extra") or {}), **(self.extra or {})}
+        return msg, kwargs
