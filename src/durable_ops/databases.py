@@ -1,4 +1,5 @@
-"""Databases: what the ``--db`` of a command stands for, and what migrating does to it."""
+"""Databases: what the ``--db`` of a command stands for, what migrating does to it, and a store on
+it."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import attrs
 
 from durable_core.engine.store_url import store_from
 from durable_core.errors import DurableError, SchemaVersionError
+from durable_core.store import Store
 
 IN_MEMORY = frozenset({"memory://", "sqlite://", "sqlite:///", "sqlite:///:memory:"})
 
@@ -33,11 +35,14 @@ class Database(Protocol):
     def sql(self) -> str:
         """What migrating an empty one would execute; nothing is connected to."""
 
+    def store(self) -> Store:
+        """A store on it, not yet open."""
+
 
 def database_from(url: str, *, schema: str | None) -> Database:
     """The database of this URL. Raises ``DurableError`` for one that nobody understands."""
     if url in IN_MEMORY:
-        raise DurableError(f"{url} lives in one process and ends with it: nothing to migrate")
+        raise DurableError(f"{url} lives in one process and ends with it: no other can see it")
     store_from(url)  # refuses what is no URL of a store, or has no driver here
     if url.lower().startswith("sqlite:"):
         if schema is not None:
@@ -88,11 +93,14 @@ class PostgresDatabase:
         await self._open(migrate=True)
 
     async def _open(self, *, migrate: bool) -> None:
-        from durable_pg import PgStore
-
-        store = PgStore(self.url, schema=self.schema, listen=False)
+        store = self.store()
         await store.open(migrate=migrate)
         await store.close()
+
+    def store(self) -> Store:
+        from durable_pg import PgStore
+
+        return PgStore(self.url, schema=self.schema, listen=False)
 
     def sql(self) -> str:
         from durable_pg import migration_sql
@@ -126,11 +134,14 @@ class SqliteDatabase:
         self._read(verified=True)
 
     async def migrate(self) -> None:
-        from durable_sqlite import SqliteStore
-
-        store = SqliteStore(self.path)
+        store = self.store()
         await store.open(migrate=True)
         await store.close()
+
+    def store(self) -> Store:
+        from durable_sqlite import SqliteStore
+
+        return SqliteStore(self.path)
 
     def sql(self) -> str:
         from durable_sqlite import migration_sql

@@ -219,8 +219,8 @@ def test_the_environment_names_the_database(
     [
         ((), "which database? Give --db URL, or set DURABLE_DB"),
         (("--db", "mysql://h/d"), "not the URL of a store"),
-        (("--db", "memory://"), "nothing to migrate"),
-        (("--db", "sqlite://"), "nothing to migrate"),
+        (("--db", "memory://"), "no other can see it"),
+        (("--db", "sqlite://"), "no other can see it"),
         (("--db", "sqlite:///a.db", "--schema", "shop"), "has no schemas"),
         (("--db", "postgresql://h/d", "--schema", "my shop"), "letters, digits and underscores"),
         (("--db", "postgresql://ada:secret@h:many/d"), "number up to 65535"),

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from . import demo, migrate
+from . import demo, migrate, runs
 from .command_line import BROKEN_PIPE, DONE, INTERRUPTED, Parser
 
 
@@ -32,7 +32,7 @@ def parser() -> Parser:
     top = Parser(prog="durable", description="Workflows that survive crashes.")
     top.add_argument("--version", action="version", version=f"durable-core {installed()}")
     commands = top.add_subparsers(dest="command", metavar="command", parser_class=Parser)
-    for command in (demo, migrate):
+    for command in (demo, migrate, runs):
         command.add_to(commands)
     return top
 

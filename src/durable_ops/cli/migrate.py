@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import sys
 
 from durable_core.errors import DurableError
 
-from ..databases import Database, database_from
+from ..databases import Database
+from . import which
 from .command_line import DONE, Commands, failed, refused
 
 COMMAND = "durable migrate"
-VARIABLE = "DURABLE_DB"
 
 
 def add_to(commands: Commands) -> None:
@@ -25,12 +24,7 @@ def add_to(commands: Commands) -> None:
         "processes may do so at once. Status 0 when the schema is this version's, 1 when it is "
         "not or cannot be reached.",
     )
-    migrate.add_argument(
-        "--db",
-        metavar="URL",
-        help=f"sqlite:///path or postgresql://user@host/database (the environment's {VARIABLE})",
-    )
-    migrate.add_argument("--schema", metavar="NAME", help="schema of a Postgres database (durable)")
+    which.add_to(migrate)
     how = migrate.add_mutually_exclusive_group()
     how.add_argument("--check", action="store_true", help="only look; status 1 if any is missing")
     how.add_argument("--sql", action="store_true", help="only print the SQL, connecting to nothing")
@@ -39,11 +33,8 @@ def add_to(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Migrate, look or print; gives the exit status."""
-    url = options.db or os.environ.get(VARIABLE)
-    if not url:
-        return refused(COMMAND, f"which database? Give --db URL, or set {VARIABLE}")
     try:
-        database = database_from(url, schema=options.schema)
+        database = which.database_of(options)
     except DurableError as error:
         return refused(COMMAND, str(error))
     if options.sql:
