@@ -14,14 +14,16 @@ from durable_core import (
     EncodingError,
     Engine,
     NondeterminismError,
+    Retry,
     RunExport,
     RunNotFoundError,
     Workflow,
 )
-from durable_core.testing.plan import Crash, Faults
+from durable_core.testing.plan import Crash, Faults, Raising
 from durable_core.testing.replay import check_upgrade, exported, replay
 from durable_core.testing.simulate import simulate
 from durable_core.testing.strategies import workflows
+from durable_core.workflow.nodes import Branch, Undo
 from durable_sqlite import SqliteStore
 
 Ctx = Any
@@ -221,3 +223,28 @@ def test_a_route_whose_other_branch_is_gone_is_safe_for_those_who_did_not_take_i
     new = Workflow("flow").route("r", kind_of, {"express": pay}).sleep("s", 1)
     assert not check_upgrade(old, new).safe
     assert check_upgrade(old, new, [simulate(old)]).safe
+
+
+def test_policies_may_change_freely_also_those_of_compensators() -> None:
+    async def undo(ctx: Ctx) -> None: ...
+
+    def with_policies(retry: Retry, timeout: float, most: int) -> Workflow[Any, Any]:
+        work = Undo(undo, retry=retry, timeout=timeout)
+        return (
+            Workflow("shop")
+            .step("pay", pay, retry=retry, timeout=timeout, compensate=work)
+            .parallel("both", {"x": pay, "y": Branch(pay, compensate=work)}, max_concurrency=most)
+            .step("end", pay)
+        )
+
+    old = with_policies(Retry(max_attempts=5, initial=10), 60, 2)
+    new = with_policies(Retry(max_attempts=1), 1, 1)
+    assert check_upgrade(old, new).safe
+    assert check_upgrade(new, old).safe
+
+    sim = simulate(old, None, Faults(Raising(unit="pay", times=3)))
+    whole = exported(sim)
+    failed = next(n for n, one in enumerate(sim.journal) if one.kind == "attempt_failed")
+    waits = attrs.evolve(whole, status="suspended", entries=whole.entries[: failed + 3])
+    assert waits.entries[-1].kind == "attempt_failed", "more attempts than the new policy has"
+    assert check_upgrade(old, new, [whole, waits]).safe

@@ -121,7 +121,9 @@ def check_upgrade(
 
     Without ``runs`` every place where a run may stand is judged, at its worst; with them, those
     runs, each by a replay of its journal. The answer is ``safe`` if all continue; its text says
-    what would become of the others, and why.
+    what would become of the others, and why. Policies (retry, timeout) may change freely, those of
+    compensators too: the next attempt goes by the new ones. Of a compensator its name is compared,
+    not what its code does.
     """
     given = list(runs)
     if not given:
