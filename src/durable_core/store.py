@@ -6,7 +6,8 @@ many runs, and every verb is atomic: all of it happens, or none. Rules an adapte
 1. *Fence.* A lease is a row per live run with an ``epoch`` that grows at every claim. A commit,
    renewal or transaction whose epoch is not the current one, or was given up by a release,
    changes nothing. A lease that expired and was not taken over is still good.
-2. *Order.* Entries of a run are numbered 1..n without gap; messages of a run are numbered by a
+2. *Order.* Entries of a run are numbered 1..n without gap (the first ones are gone where a commit
+   ``renews``); messages of a run are numbered by a
    per-run arrival counter that is advanced under the lease row's lock.
 3. *No lost wake-up.* Delivering to an unowned run makes it due at once, in the same
    transaction. A commit that releases a run while messages newer than ``Commit.seen`` lie in
@@ -296,7 +297,8 @@ class Commit:
     ``waiting``, ``status``, ``generation`` and ``failure`` (JSON) replace the recorded ones.
     Closing a token makes an open one *stale*; of a used one it stays known what used it.
     With ``finished`` the run has ended: its lease row goes, an outcome stands, open tokens are
-    closed. With ``release`` the lease is given up; otherwise the worker keeps it.
+    closed. With ``release`` the lease is given up; otherwise the worker keeps it. With ``renews``
+    the entries up to ``after_seq`` are removed: the journal begins with those of this commit.
     """
 
     run_id: str
@@ -315,6 +317,7 @@ class Commit:
     failure: str | None = None
     finished: bool = False
     release: Release | None = None
+    renews: bool = False
 
 
 class CommitVerdict(enum.Enum):

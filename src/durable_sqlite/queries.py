@@ -155,6 +155,9 @@ INSERT INTO durable_entry (
     run_id, seq, epoch, kind, unit, attempt, at_ms, payload, encoding, meta, format
 ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+REMOVE_ENTRIES = """
+DELETE FROM durable_entry WHERE run_id = ? AND seq <= ?
+"""
 READ_ENTRIES = """
 SELECT seq, kind, unit, attempt, at_ms, payload, encoding, meta, format FROM durable_entry
 WHERE run_id = ? AND seq > ?

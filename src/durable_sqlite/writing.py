@@ -229,6 +229,8 @@ class Batch:
         if row.entry_count != one.after_seq:
             return CommitVerdict.CONFLICT
         self._progress(row, one)
+        if one.renews:
+            yield Query(queries.REMOVE_ENTRIES, (one.run_id, one.after_seq))
         if one.consumed:
             yield Many(queries.CONSUME, [(one.run_id, seq) for seq in one.consumed])
         if one.tokens_opened:

@@ -38,11 +38,13 @@ async def opened(
 
 async def _whole_journal(claimed: ClaimedRun, store: Store) -> list[EntryRecord]:
     entries = list(claimed.entries)
-    while len(entries) < claimed.run.entry_count:
-        page = await store.journal(claimed.run.run_id, after_seq=len(entries))
+    last = entries[-1].seq if entries else 0
+    while last < claimed.run.entry_count:
+        page = await store.journal(claimed.run.run_id, after_seq=last)
         if not page:
             break  # the fold says what is missing
         entries += page
+        last = page[-1].seq
     return entries
 
 

@@ -39,7 +39,7 @@ class NoLoop:
     def __getattr__(self, name: str) -> NoReturn:
         _refuse(name)
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # noqa: PLE0309  # it raises
         _refuse("current_task")  # asyncio looks up its tasks by loop
 
 
@@ -71,7 +71,7 @@ class BodyLog(logging.LoggerAdapter[logging.Logger]):
         super().__init__(log, {"durable_run": run.run_id, "durable_workflow": run.workflow})
         self._is_silent = is_silent
 
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802  # the name that logging gave it
+    def isEnabledFor(self, level: int) -> bool:  # named by logging
         """Not while the body only does again what it did before."""
         return not self._is_silent() and super().isEnabledFor(level)
 

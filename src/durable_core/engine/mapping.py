@@ -72,6 +72,7 @@ def commit_of(transition: Transition, record: RunRecord, epoch: int, seen: int) 
         failure=None if transition.failure is None else failure_to_text(transition.failure),
         finished=transition.ended,
         release=release,
+        renews=transition.renews,
     )
 
 

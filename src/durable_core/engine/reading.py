@@ -165,7 +165,8 @@ class Reading:
     async def _records(self, record: RunRecord) -> list[EntryRecord]:
         found: list[EntryRecord] = []
         while True:
-            page = await self._page(record.run_id, len(found), JOURNAL_PAGE)
+            last = found[-1].seq if found else 0
+            page = await self._page(record.run_id, last, JOURNAL_PAGE)
             found += page
             if len(page) < JOURNAL_PAGE:
                 return found

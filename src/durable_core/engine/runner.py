@@ -341,7 +341,7 @@ class Runner:
         commit = hand_back(
             self.record,
             self._last,
-            after_seq=len(self.held.journal),
+            after_seq=self.held.length,
             seen=self.seen,
             now_ms=self._surface.clock.now_ms(),
         )

@@ -79,13 +79,13 @@ class Draft:
     def begin_anew(self, payload: Payload) -> None:
         """The run goes on as if it had just begun, with this as its input (``continue_as_new``).
 
-        The journal is begun anew too; what else this transition carries stays.
+        The journal is begun anew too, its numbers go on; what else this transition carries stays.
         """
         fold, paused = self.fold, self.fold.paused is not None
         waived = fold.deadline_waived
         self.renews = True
         self.entries.clear()
-        self.moment.next_seq = 1
+        self.moment.next_seq = self.after_seq + 1
         self.record(
             j.RunContinued,
             payload=payload,

@@ -333,6 +333,7 @@ class Fold:
         cls = type(self)
         fresh = cls(self.run_id)
         self.__dict__.update(fresh.__dict__)
+        self.length = entry.seq - 1
         self.generation = entry.generation
         self.input = entry.payload
         self.deadline_waived = entry.deadline_waived

@@ -29,7 +29,7 @@ def check_transition(run_id: str, before: RunStatus, transition: Transition) -> 
 
 
 def _transition_rules(before: RunStatus, transition: Transition) -> Iterator[tuple[str, str]]:
-    expected = 0 if transition.renews else transition.after_seq
+    expected = transition.after_seq
     for entry in transition.entries:
         expected += 1
         if entry.seq != expected:

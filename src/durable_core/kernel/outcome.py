@@ -197,7 +197,7 @@ class Transition:
     ``stop`` to be cancelled after the commit. ``resume_at_ms``: advance again then, at the
     latest. ``release``: the lease is given up (due at ``resume_at_ms``, needing the definition
     ``pin``); ``ended``: the run is terminal. ``failure`` is set once the run is failing.
-    ``renews``: the run began anew; ``entries`` replace the whole journal, numbered from 1.
+    ``renews``: the run began anew; ``entries`` replace what the journal held, their numbers go on.
     """
 
     after_seq: int

@@ -118,6 +118,11 @@ class Held:
         return frozenset(self._in_flight)
 
     @property
+    def length(self) -> int:
+        """The number of the last entry."""
+        return self._fold.length
+
+    @property
     def generation(self) -> int:
         """The run's current generation, from 1."""
         return self._fold.generation

@@ -8,12 +8,12 @@ subclass says how these stores are made; its ``TestCase`` is what pytest collect
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import attrs
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ..store import (
     ClaimRequest,
@@ -126,6 +126,7 @@ class Wish:
     closed: tuple[str, ...]
     finished: bool
     release: Release | None
+    renews: bool
 
     def commit(self, runs: Sequence[RunRecord], mail: Mapping[str, Sequence[int]]) -> Commit:
         """The commit, for one of these runs as they stand."""
@@ -149,6 +150,7 @@ class Wish:
             failure=self.failure,
             finished=self.finished,
             release=self.release,
+            renews=self.renews,
         )
 
 
@@ -171,6 +173,7 @@ wishes = st.builds(
     closed=st.lists(tokens, max_size=1).map(tuple),
     finished=st.sampled_from((False, False, False, True)),
     release=releases,
+    renews=st.sampled_from((False,) * 7 + (True,)),
 )
 leases = st.builds(Lease, run_id=run_ids, epoch=st.integers(0, 3), seen=st.integers(0, 3))
 filters = st.builds(
@@ -191,6 +194,9 @@ class StoreAgreement(RuleBasedStateMachine):
     make_stores: ClassVar[Sequence[Callable[[HandClock], Store]]]
     """Each makes an unopened store of a kind under test, which runs by this clock, and is empty
     once it is open."""
+
+    lacks: ClassVar[Collection[str]] = ()
+    """As for ``StoreContract``: what is optional, and none of them can do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -260,6 +266,7 @@ class StoreAgreement(RuleBasedStateMachine):
         runs = held or list(found.values())
         return [wish.commit(runs, mail) for wish in wished if runs]
 
+    @precondition(lambda self: "transaction" not in self.lacks)
     @rule(wish=wishes)
     def transact(self, wish: Wish) -> None:
         commits = self.grant([wish])
@@ -277,6 +284,7 @@ class StoreAgreement(RuleBasedStateMachine):
 
         self.all(transact)
 
+    @precondition(lambda self: "prune" not in self.lacks)
     @rule(
         before=st.sampled_from((-61_000, -10, 0, 1)),
         statuses=st.none() | st.lists(st.sampled_from(STATUSES), max_size=3).map(tuple),

@@ -26,6 +26,7 @@ from .contract_kit import (
     ids,
     lease,
     let_go,
+    needs,
     new_run,
     signal,
     started,
@@ -237,6 +238,26 @@ class CommitContract(StoreFixtures):
         assert (run.entry_count, run.updated_at_ms) == (2, START_MS + 5)
         assert (run.owner, run.due_at_ms) == ("w1", START_MS + LEASE_MS)
 
+    async def test_a_commit_that_renews_begins_the_journal_anew(
+        self, store: Store, clock: HandClock
+    ) -> None:
+        await started(store)
+        await store.create([new_run("other")])
+        await claim_one(store, "other")
+        await commit_all(store, [step(n=3), step("other", n=2)])
+        assert await commit_one(store, step(after_seq=2, renews=True)) is CONFLICT
+        assert [e.seq for e in await store.journal("r1")] == [1, 2, 3]
+        renewing = step(after_seq=3, n=2, generation=2, renews=True)
+        assert await commit_one(store, renewing) is APPLIED
+        assert await store.settled([renewing]) == (APPLIED,)
+        assert [e.seq for e in await store.journal("r1")] == [4, 5]
+        assert [e.seq for e in await store.journal("r1", after_seq=4)] == [5]
+        assert [e.seq for e in await store.journal("other")] == [1, 2]
+        await commit_all(store, [let_go(after_seq=5, n=1, due_at_ms=START_MS)])
+        claimed = await claim_one(store, journal_limit=2)
+        assert [e.seq for e in claimed.entries] == [4, 5]
+        assert claimed.run.entry_count == 6
+
     async def test_a_stale_epoch_changes_nothing(self, store: Store, clock: HandClock) -> None:
         await started(store)
         await store.deliver([signal()])
@@ -369,6 +390,7 @@ class CommitContract(StoreFixtures):
 
     # --- transaction -------------------------------------------------------------------------
 
+    @needs("transaction")
     async def test_a_transaction_commits_the_transition(self, store: Store) -> None:
         await started(store)
         async with store.transaction(lease()) as transaction:
@@ -377,6 +399,7 @@ class CommitContract(StoreFixtures):
         assert len(await store.journal("r1")) == 1
         assert set(await store.get(["c"])) == {"c"}
 
+    @needs("transaction")
     async def test_a_transaction_left_without_commit_is_undone(self, store: Store) -> None:
         await started(store)
         before = await store.get(["r1"])
@@ -388,6 +411,7 @@ class CommitContract(StoreFixtures):
         assert await store.get(["r1"]) == before
         assert await commit_one(store, step()) is APPLIED
 
+    @needs("transaction")
     async def test_a_transaction_takes_the_fence_first(
         self, store: Store, clock: HandClock
     ) -> None:
@@ -402,6 +426,7 @@ class CommitContract(StoreFixtures):
             async with store.transaction(lease()):
                 raise AssertionError("the block must not run")
 
+    @needs("transaction")
     async def test_a_refused_transaction_leaves_nothing(self, store: Store) -> None:
         await started(store)
         async with store.transaction(lease()) as transaction:
@@ -412,6 +437,7 @@ class CommitContract(StoreFixtures):
         assert await store.journal("r1") == ()
         assert await store.get(["c"]) == {}
 
+    @needs("transaction")
     async def test_a_transaction_is_for_one_run(self, store: Store) -> None:
         await started(store)
         await started(store, "r2")

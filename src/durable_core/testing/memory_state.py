@@ -55,9 +55,15 @@ class StoredRun:
     anyone: bool = False  # any worker may make the next claim
     arrived: int = 0
     entries: list[tuple[int, EntryRecord]] = attrs.field(factory=list)  # (epoch, entry)
+    removed: int = 0  # entries before the first of these
     inbox: dict[int, tuple[Message, InboxRecord]] = attrs.field(factory=dict)
     deduped: set[str] = attrs.field(factory=set)
     tokens: dict[str, Token] = attrs.field(factory=dict)
+
+    @property
+    def entry_count(self) -> int:
+        """The number of the last entry."""
+        return self.removed + len(self.entries)
 
     @property
     def ended(self) -> bool:
@@ -113,7 +119,7 @@ class StoredRun:
             generation=self.generation,
             waiting=self.waiting,
             failure=self.failure,
-            entry_count=len(self.entries),
+            entry_count=self.entry_count,
             epoch=self.epoch,
             owner=self.owner,
             due_at_ms=self.due_at_ms,
@@ -256,8 +262,10 @@ class State:
         run = self.held(commit.run_id, commit.epoch)
         if run is None:
             return CommitVerdict.FENCED
-        if len(run.entries) != commit.after_seq:
+        if run.entry_count != commit.after_seq:
             return CommitVerdict.CONFLICT
+        if commit.renews:
+            run.entries, run.removed = [], commit.after_seq
         if commit.entries:
             run.entries += [(commit.epoch, entry) for entry in commit.entries]
             run.deaths = 0
@@ -313,14 +321,14 @@ class State:
 
     def _landed(self, run: StoredRun, commit: Commit) -> bool:
         if commit.entries:
-            after = run.entries[commit.after_seq : commit.after_seq + 1]
-            return [epoch for epoch, _ in after] == [commit.epoch]
+            first = commit.after_seq + 1
+            return [epoch for epoch, e in run.entries if e.seq == first] == [commit.epoch]
         given_up = commit.finished or commit.release is not None
         return (
             run.epoch == commit.epoch
             and run.ended == commit.finished
             and (run.owner is None) == given_up
-            and len(run.entries) == commit.after_seq
+            and run.entry_count == commit.after_seq
             and (run.status, run.generation) == (commit.status, commit.generation)
             and (run.waiting, run.failure) == (commit.waiting, commit.failure)
             and not any(seq in run.inbox for seq in commit.consumed)

@@ -468,7 +468,7 @@ CREATE FUNCTION "durable".apply_v1(
     p_now bigint,
     c_run text[], c_epoch bigint[], c_after bigint[], c_count bigint[], c_status text[],
     c_generation bigint[], c_seen bigint[], c_waiting text[], c_failure text[],
-    c_finished boolean[], c_released boolean[], c_due bigint[], c_pin text[],
+    c_finished boolean[], c_released boolean[], c_due bigint[], c_pin text[], c_renews boolean[],
     e_of bigint[], e_run text[], e_epoch bigint[], e_seq bigint[], e_kind text[], e_unit text[],
     e_attempt bigint[], e_at bigint[], e_payload bytea[], e_encoding text[], e_meta text[],
     e_format bigint[],
@@ -497,6 +497,11 @@ BEGIN
     ) INTO v_verdicts
     FROM unnest(c_run, c_epoch, c_after) WITH ORDINALITY c (run_id, epoch, after, nr)
     LEFT JOIN "durable".lease l ON l.run_id = c.run_id;
+    IF true = ANY (c_renews) THEN
+        DELETE FROM "durable".entry e
+        USING unnest(c_run, c_after, c_renews) WITH ORDINALITY c (run_id, after, renews, nr)
+        WHERE c.renews AND v_verdicts[c.nr] = 0 AND e.run_id = c.run_id AND e.seq <= c.after;
+    END IF;
     IF cardinality(e_of) > 0 THEN
         INSERT INTO "durable".entry (
             seq, epoch, at_ms, attempt, format, run_id, kind, unit, encoding, meta, payload
@@ -601,7 +606,7 @@ CREATE FUNCTION "durable".commit_v1(
     p_now bigint,
     c_run text[], c_epoch bigint[], c_after bigint[], c_count bigint[], c_status text[],
     c_generation bigint[], c_seen bigint[], c_waiting text[], c_failure text[],
-    c_finished boolean[], c_released boolean[], c_due bigint[], c_pin text[],
+    c_finished boolean[], c_released boolean[], c_due bigint[], c_pin text[], c_renews boolean[],
     e_of bigint[], e_run text[], e_epoch bigint[], e_seq bigint[], e_kind text[], e_unit text[],
     e_attempt bigint[], e_at bigint[], e_payload bytea[], e_encoding text[], e_meta text[],
     e_format bigint[],
@@ -619,7 +624,7 @@ AS $$
 DECLARE
     v_verdicts smallint[] := "durable".apply_v1(
         p_now, c_run, c_epoch, c_after, c_count, c_status, c_generation, c_seen, c_waiting,
-        c_failure, c_finished, c_released, c_due, c_pin, e_of, e_run, e_epoch, e_seq, e_kind,
+        c_failure, c_finished, c_released, c_due, c_pin, c_renews, e_of, e_run, e_epoch, e_seq, e_kind,
         e_unit, e_attempt, e_at, e_payload, e_encoding, e_meta, e_format, i_of, i_run, i_seq,
         '{}', '{}', '{}', '{}'
     );
@@ -645,7 +650,7 @@ CREATE FUNCTION "durable".commit_all_v1(
     p_now bigint,
     c_run text[], c_epoch bigint[], c_after bigint[], c_count bigint[], c_status text[],
     c_generation bigint[], c_seen bigint[], c_waiting text[], c_failure text[],
-    c_finished boolean[], c_released boolean[], c_due bigint[], c_pin text[],
+    c_finished boolean[], c_released boolean[], c_due bigint[], c_pin text[], c_renews boolean[],
     e_of bigint[], e_run text[], e_epoch bigint[], e_seq bigint[], e_kind text[], e_unit text[],
     e_attempt bigint[], e_at bigint[], e_payload bytea[], e_encoding text[], e_meta text[],
     e_format bigint[],
@@ -678,7 +683,7 @@ DECLARE
 BEGIN
     v_verdicts := "durable".apply_v1(
         p_now, c_run, c_epoch, c_after, c_count, c_status, c_generation, c_seen, c_waiting,
-        c_failure, c_finished, c_released, c_due, c_pin, e_of, e_run, e_epoch, e_seq, e_kind,
+        c_failure, c_finished, c_released, c_due, c_pin, c_renews, e_of, e_run, e_epoch, e_seq, e_kind,
         e_unit, e_attempt, e_at, e_payload, e_encoding, e_meta, e_format, i_of, i_run, i_seq, t_of,
         t_run, t_token, t_opened
     );
@@ -943,7 +948,7 @@ BEGIN
             array_agg(o.meta) AS metas, array_agg(o.format) AS formats
         FROM (
             SELECT * FROM "durable".entry n
-            WHERE n.run_id = c.run_id AND n.seq <= p_journal_limit ORDER BY n.seq
+            WHERE n.run_id = c.run_id ORDER BY n.seq LIMIT p_journal_limit
         ) o
         WHERE l.entry_count > 0
     ) e

@@ -57,6 +57,9 @@ def _write(applied: Sequence[Commit]) -> Steps[None]:
     entries = [
         (one.run_id, one.epoch, *entry_row(entry)) for one in applied for entry in one.entries
     ]
+    renewed = [(one.run_id, one.after_seq) for one in applied if one.renews]
+    if renewed:
+        yield Query(queries.REMOVE_ENTRIES, columns(renewed, 2))
     if entries:
         yield Query(queries.INSERT_ENTRIES, columns(entries, 11))
     consumed = [(one.run_id, seq) for one in applied for seq in one.consumed]

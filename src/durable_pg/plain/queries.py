@@ -104,6 +104,10 @@ JOIN "durable".lease l ON l.run_id = h.run_id AND l.epoch = h.epoch AND l.owner 
 
 # --- journal ---------------------------------------------------------------------------------
 
+REMOVE_ENTRIES = """
+DELETE FROM "durable".entry e USING unnest($1::text[], $2::bigint[]) c (run_id, after)
+WHERE e.run_id = c.run_id AND e.seq <= c.after
+"""
 INSERT_ENTRIES = """
 INSERT INTO "durable".entry (
     run_id, epoch, seq, kind, unit, attempt, at_ms, payload, encoding, meta, format
@@ -114,9 +118,12 @@ SELECT * FROM unnest(
 )
 """
 READ_JOURNALS = """
-SELECT run_id, seq, kind, unit, attempt, at_ms, payload, encoding, meta, format
-FROM "durable".entry WHERE run_id = ANY ($1::text[]) AND seq <= $2
-ORDER BY run_id, seq
+SELECT c.run_id, e.seq, e.kind, e.unit, e.attempt, e.at_ms, e.payload, e.encoding, e.meta, e.format
+FROM unnest($1::text[]) c (run_id)
+CROSS JOIN LATERAL (
+    SELECT * FROM "durable".entry n WHERE n.run_id = c.run_id ORDER BY n.seq LIMIT $2
+) e
+ORDER BY c.run_id, e.seq
 """
 
 # --- inbox -----------------------------------------------------------------------------------
