@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import attrs
 
+from benchmarks import columns_pg
 from benchmarks.finished_pg import add_finished
 from benchmarks.floor import INPUT, RESULT
 from benchmarks.ground_pg import PgGround, pg_ground
@@ -52,6 +53,14 @@ BEGIN
     END LOOP;
 END $$
 """
+VACUUM_AS_INSTALLED = """
+ALTER TABLE {schema}.lease RESET (
+    autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold, autovacuum_vacuum_cost_delay,
+    autovacuum_analyze_scale_factor
+)
+"""
+OFTEN = ("ALTER SYSTEM SET autovacuum_naptime = '5s'", "SELECT pg_reload_conf()")
+"""Else autovacuum looks once a minute."""
 FILL = "ALTER TABLE {{schema}}.lease SET (fillfactor = {percent})"
 UPDATES = """
 SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables
@@ -71,6 +80,8 @@ class Sizes:
     due: int = 100_000
     claimers: Sequence[int] = (1, 4)
     live: int = 10_000
+    waiting: int = 200_000
+    churn_s: float = 45
 
 
 # --- runs ------------------------------------------------------------------------------------
@@ -310,6 +321,31 @@ async def hot_updates(ground: PgGround, schema: str, updates: int) -> int:
     raise AssertionError(f"the server knows of {made} updates, not of {updates}")
 
 
+async def churns(ground: PgGround, sizes: Sizes) -> list[Row]:
+    """Claims while runs come and go for a while beside many that wait, by how soon the table
+    "lease" is vacuumed; of the last two fifths of the time."""
+    for statement in OFTEN:
+        await ground.conn.execute(statement)
+    rows = []
+    for how, alter in (("ours", ""), ("as installed", VACUUM_AS_INSTALLED)):
+        async with opened(ground, alter=alter) as (_, store):
+            waiting = new_runs("w", sizes.waiting)
+            for start in range(0, sizes.waiting, 1_000):
+                some = waiting[start : start + 1_000]
+                await store.create([attrs.evolve(run, delay_ms=1 << 40) for run in some])
+            calls = Calls(ground, "claim, in a churn", f"autovacuum {how}", CLAIM)
+            begin, number = time.monotonic(), 0
+            while (passed := time.monotonic() - begin) < sizes.churn_s or number < WARM:
+                await store.create(new_runs(f"n{number}", CLAIM))
+                late = passed >= 0.6 * sizes.churn_s
+                run_ids = await calls.make(claim(store, CLAIM), counts=late)
+                for after in range(3):
+                    await store.commit([step(one, after, finished=after == 2) for one in run_ids])
+                number += 1
+            rows.append(calls.row())
+    return rows
+
+
 async def measure_all(sizes: Sizes) -> list[Row]:
     async with pg_ground() as ground:
         on = machine(postgres=await ground.version())
@@ -322,10 +358,15 @@ async def measure_all(sizes: Sizes) -> list[Row]:
             calls += await claims(ground, store, how, sizes)
             calls += await prunes(ground, store, how, sizes)
         calls += await drains(ground, sizes)
+        calls += await churns(ground, sizes)
         table(f"Postgres, calls of the store's verbs, {on}", calls)
+        payloads = await columns_pg.payloads(ground, sizes.rounds)
+        table(f"Postgres, {columns_pg.ROWS} payloads a statement", payloads)
+        states = await columns_pg.tables(ground, sizes.rounds, STEPS)
+        table(f"Postgres, {columns_pg.ROWS} runs a statement, by where their state stands", states)
         filled = await fills(ground, sizes)
         table(f"Postgres, {sizes.live:,} live runs stepped at random", filled)
-    return [*calls, *filled]
+    return [*calls, *payloads, *states, *filled]
 
 
 def main(sizes: Sizes | None = None) -> list[Row]:

@@ -65,10 +65,19 @@ def test_postgres_rows(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.skipif(not MAJORS, reason=NO_POSTGRES)
 def test_postgres_layout_rows(capsys: pytest.CaptureFixture[str]) -> None:
     sizes = layout_pg.Sizes(
-        batches=(1, 3), renewals=(2,), rounds=2, finished=20, prune=2, due=6, claimers=(2,), live=3
+        batches=(1, 3),
+        renewals=(2,),
+        rounds=2,
+        finished=20,
+        prune=2,
+        due=6,
+        claimers=(2,),
+        live=3,
+        waiting=3,
+        churn_s=0,
     )
     rows = layout_pg.main(sizes)
-    calls, fills = rows[:-3], rows[-3:]
+    calls, payloads, states, fills = rows[:-23], rows[-23:-11], rows[-11:-3], rows[-3:]
     assert {row["verb"] for row in calls} == {
         "commit",
         "claim",
@@ -76,8 +85,10 @@ def test_postgres_layout_rows(capsys: pytest.CaptureFixture[str]) -> None:
         "renew",
         "prune",
         "drain",
+        "claim, in a churn",
     }
-    assert all(row["ms"] > 0 for row in calls)
+    assert all(row["ms"] > 0 for row in [*calls, *payloads, *states])
+    assert {row["payload"] for row in payloads} == {"bytea", "text", "jsonb"}
     assert [row["fillfactor"] for row in fills] == [50, 70, 100]
     assert all(0 <= row["hot_share"] <= 1 for row in fills)
     assert len(capsys.readouterr().out.splitlines()) == len(rows)
