@@ -118,19 +118,21 @@ def strictly(folder: Path) -> list[str]:
     return [line for line in done.stdout.splitlines() if ": note: " not in line]
 
 
-def test_mypy_passes_a_users_module_and_finds_every_seeded_mistake(tmp_path: Path) -> None:
-    mistakes = (HERE / "typed" / "mistakes.txt").read_text(encoding="utf-8")
-    (tmp_path / "mistakes.py").write_text(mistakes, encoding="utf-8")
-    (tmp_path / "uses.py").write_text(
-        (HERE / "typed" / "uses.py").read_text(encoding="utf-8"), encoding="utf-8"
-    )
-    seeded = {
-        ("mistakes", number, code)
-        for number, line in enumerate(mistakes.splitlines(), start=1)
-        if (mark := MARKED.search(line))
-        for code in mark[1].split(",")
-    }
-    assert len(seeded) > 15
+def test_mypy_passes_a_users_modules_and_finds_every_seeded_mistake(tmp_path: Path) -> None:
+    seeded = set()
+    for name in ("mistakes", "mistakes_async"):
+        mistakes = (HERE / "typed" / f"{name}.txt").read_text(encoding="utf-8")
+        (tmp_path / f"{name}.py").write_text(mistakes, encoding="utf-8")
+        seeded |= {
+            (name, number, code)
+            for number, line in enumerate(mistakes.splitlines(), start=1)
+            if (mark := MARKED.search(line))
+            for code in mark[1].split(",")
+        }
+    for name in ("uses.py", "uses_async.py"):
+        text = (HERE / "typed" / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert len(seeded) > 35
     said = strictly(tmp_path)
     found = {REPORTED.match(line) for line in said}
     assert None not in found, said

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 import attrs
+from typing_extensions import TypeVar as DefaultTypeVar
 
 from ..errors import NondeterminismError
 from ..kernel.policy import DEFAULT_RETRY, Duration, Retry
@@ -23,6 +24,7 @@ from .suspend import Suspend
 
 P = ParamSpec("P")
 T = TypeVar("T")
+R = DefaultTypeVar("R", default=Any)
 
 Compensate = Callable[[StepContext[Any, Any]], object] | Undo | None
 
@@ -31,21 +33,25 @@ IN_BODY: ContextVar[str] = ContextVar("durable_body")
 
 
 @attrs.frozen(slots=True)
-class Step(Generic[P, T]):
-    """A function with the policies it is called by. ``key``: its unit's name, if not its own."""
+class Step(Generic[P, T, R]):
+    """A function with the policies it is called by. ``key``: its unit's name, if not its own.
+
+    ``Step[[str], int]`` takes a string and is worth an int to a body; the third is what calling it
+    directly gives.
+    """
 
     name: str
     work: Work = attrs.field(repr=False)
     key: str | None = None
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself, e.g. in its own test or in another step."""
         if IN_BODY.get(None) is not None:
             raise NondeterminismError(
                 f"step {self.name!r} was called directly in the body of a workflow, where nothing "
                 f"would record it; write `await ctx.step({self.name}, ...)`"
             )
-        return self.work.handler(*args, **kwargs)
+        return cast(R, self.work.handler(*args, **kwargs))
 
     @property
     def function(self) -> Function:
@@ -59,7 +65,7 @@ class Step(Generic[P, T]):
         retry: Retry | None = None,
         timeout: Duration | None = None,
         compensate: Compensate = None,
-    ) -> Step[P, T]:
+    ) -> Step[P, T, R]:
         """The same step with other policies, or under a ``key`` of its own; the rest stays."""
         where = f"step {self.name!r}"
         spot = Spot(where)
@@ -81,16 +87,18 @@ class Steps(Protocol):
     @overload
     def __call__(
         self, function: Callable[P, Coroutine[Any, Any, T | Suspend]], /
-    ) -> Step[P, T]: ...
+    ) -> Step[P, T, Coroutine[None, None, T]]: ...
     @overload
-    def __call__(self, function: Callable[P, T | Suspend], /) -> Step[P, T]: ...
+    def __call__(self, function: Callable[P, T | Suspend], /) -> Step[P, T, T]: ...
     def __call__(self, function: Any, /) -> Any: ...
 
 
 @overload
-def step(function: Callable[P, Coroutine[Any, Any, T | Suspend]], /) -> Step[P, T]: ...
+def step(
+    function: Callable[P, Coroutine[Any, Any, T | Suspend]], /
+) -> Step[P, T, Coroutine[None, None, T]]: ...
 @overload
-def step(function: Callable[P, T | Suspend], /) -> Step[P, T]: ...
+def step(function: Callable[P, T | Suspend], /) -> Step[P, T, T]: ...
 @overload
 def step(
     *,

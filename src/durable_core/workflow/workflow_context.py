@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from datetime import datetime, timedelta
 from functools import partial
+from types import UnionType
 from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
 from uuid import UUID
 
@@ -43,7 +44,7 @@ from .pending import (
     read_signal_by,
     settled_of,
 )
-from .registry import Definition, Log, is_definition
+from .registry import Log, is_definition
 from .step_scope import StepScope
 from .steps import Compensate, Step, step_of
 from .suspend import Suspend
@@ -141,7 +142,9 @@ class WorkflowContext(Generic[DepsT_co]):
     # --- work ----------------------------------------------------------------------------------
 
     @overload
-    def step(self, function: Step[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Pending[T]: ...
+    def step(
+        self, function: Step[P, T, Any], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Pending[T]: ...
     @overload
     def step(
         self,
@@ -252,7 +255,7 @@ class WorkflowContext(Generic[DepsT_co]):
     def wait_for_signal(
         self,
         name: str,
-        type: Any = ANY,
+        type: UnionType = ...,
         *,
         timeout: Duration | None = None,
         key: str | None = None,
@@ -314,7 +317,7 @@ class WorkflowContext(Generic[DepsT_co]):
     @overload
     def child(
         self,
-        workflow: str | Definition,
+        workflow: str,
         input: object = None,
         *,
         key: str | None = None,
@@ -348,7 +351,7 @@ class WorkflowContext(Generic[DepsT_co]):
     @overload
     def start_child(
         self,
-        workflow: str | Definition,
+        workflow: str,
         input: object = None,
         *,
         key: str | None = None,
