@@ -12,6 +12,11 @@ An adapter's test file holds one subclass that says how its store is made::
             finally:
                 await store.close()
 
+Two things are optional: ``transaction``, which only transactional steps need, and ``prune``. A
+store that cannot do one says why, and its tests are skipped with that reason::
+
+        lacks = {"transaction": "the server has none over several documents"}
+
 The tests are coroutines: run them with pytest-asyncio in mode ``auto``. For failures that show
 the values they compare, register ``durable_core.testing.contract_leases``, ``_messages``,
 ``_retention`` and ``_runs`` with ``pytest.register_assert_rewrite`` in a ``conftest.py``.

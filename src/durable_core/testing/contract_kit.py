@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 
@@ -46,8 +46,39 @@ class HandClock:
         return self.now_ms
 
 
+OPTIONAL = ("transaction", "prune")
+"""What a store may do without; only transactional steps and removing old runs need it."""
+
+Test = TypeVar("Test", bound=Callable[..., Any])
+
+
+def needs(capability: str) -> Callable[[Test], Test]:
+    """The test is skipped for stores that lack this."""
+
+    def mark(test: Test) -> Test:
+        test.needs = capability  # type: ignore[attr-defined]
+        return test
+
+    return mark
+
+
 class StoreFixtures:
-    """Base of the contract's parts: each test gets an open store and its clock."""
+    """Base of the contract's parts: each test gets an open store and its clock.
+
+    ``lacks``: what of ``OPTIONAL`` the store cannot do, each with the reason, which is shown when
+    its tests are skipped.
+    """
+
+    lacks: ClassVar[Mapping[str, str]] = {}
+
+    @pytest.fixture(autouse=True)
+    def _skipped_if_lacking(self, request: pytest.FixtureRequest) -> None:
+        unknown = set(self.lacks) - set(OPTIONAL)
+        if unknown:
+            pytest.fail(f"lacks names {sorted(unknown)}, but only {OPTIONAL} are optional")
+        capability: str = getattr(request.function, "needs", "")
+        if capability in self.lacks:
+            pytest.skip(f"the store has no {capability}: {self.lacks[capability]}")
 
     def make_store(self, clock: HandClock, folder: Path) -> AbstractAsyncContextManager[Store]:
         """An open, empty store that runs by ``clock``; closed when the block is left."""

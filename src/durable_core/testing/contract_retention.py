@@ -20,6 +20,7 @@ from .contract_kit import (
     ids,
     lease,
     let_go,
+    needs,
     new_run,
     payload,
     signal,
@@ -47,6 +48,7 @@ async def end(store: Store, *run_ids: str, **changes: str) -> None:
 class RetentionContract(StoreFixtures):
     """prune."""
 
+    @needs("prune")
     async def test_what_ended_before_a_moment_is_removed(
         self, store: Store, clock: HandClock
     ) -> None:
@@ -60,6 +62,7 @@ class RetentionContract(StoreFixtures):
         assert await store.prune(before_ms=START_MS + 11) == 1
         assert await there(store, "ab") == ""
 
+    @needs("prune")
     async def test_what_has_not_ended_is_never_removed(
         self, store: Store, clock: HandClock
     ) -> None:
@@ -71,6 +74,7 @@ class RetentionContract(StoreFixtures):
         assert await store.prune(before_ms=EVER_MS) == 0
         assert await there(store, "abcd") == "abcd"
 
+    @needs("prune")
     async def test_a_run_opened_again_is_removed_only_after_its_new_end(
         self, store: Store, clock: HandClock
     ) -> None:
@@ -83,6 +87,7 @@ class RetentionContract(StoreFixtures):
         assert await store.prune(before_ms=START_MS + 10) == 0
         assert await store.prune(before_ms=START_MS + 11) == 1
 
+    @needs("prune")
     async def test_only_runs_of_these_statuses_are_removed(self, store: Store) -> None:
         await end(store, "a")
         await end(store, "b", status="failed")
@@ -93,6 +98,7 @@ class RetentionContract(StoreFixtures):
         assert await there(store, "abc") == "a"
         assert await store.prune(before_ms=EVER_MS, statuses=None) == 1
 
+    @needs("prune")
     async def test_the_oldest_end_goes_first(self, store: Store, clock: HandClock) -> None:
         for run_id in "abcd":
             await started(store, run_id)
@@ -106,6 +112,7 @@ class RetentionContract(StoreFixtures):
 
     # --- families ----------------------------------------------------------------------------
 
+    @needs("prune")
     async def test_a_family_goes_from_the_root_down(self, store: Store) -> None:
         await end(store, "c", parent_id="b")
         await end(store, "b", "d", parent_id="a")
@@ -116,6 +123,7 @@ class RetentionContract(StoreFixtures):
             assert await there(store, "abcd") == left
         assert await store.prune(before_ms=EVER_MS) == 0
 
+    @needs("prune")
     async def test_a_live_ancestor_keeps_its_whole_family(
         self, store: Store, clock: HandClock
     ) -> None:
@@ -128,6 +136,7 @@ class RetentionContract(StoreFixtures):
         assert await store.prune(before_ms=START_MS + 10) == 0
         assert [await store.prune(before_ms=EVER_MS) for _ in range(4)] == [1, 1, 1, 0]
 
+    @needs("prune")
     async def test_a_parent_that_must_stay_keeps_its_children(self, store: Store) -> None:
         await end(store, "a", status="failed")
         await end(store, "b", parent_id="a")
@@ -135,6 +144,7 @@ class RetentionContract(StoreFixtures):
         assert await store.prune(before_ms=EVER_MS, statuses=("failed",)) == 1
         assert await store.prune(before_ms=EVER_MS, statuses=("completed",)) == 1
 
+    @needs("prune")
     async def test_live_children_do_not_keep_their_parent(self, store: Store) -> None:
         """A terminated parent does not wait for them. What they send it then is dropped."""
         await started(store, "b", parent_id="a")
@@ -143,10 +153,12 @@ class RetentionContract(StoreFixtures):
         await commit_all(store, [finish("b", messages=(signal("a"),))])
         assert await store.prune(before_ms=EVER_MS) == 1
 
+    @needs("prune")
     async def test_a_parent_nobody_knows_keeps_nothing(self, store: Store) -> None:
         await end(store, "a", parent_id="nobody")
         assert await store.prune(before_ms=EVER_MS) == 1
 
+    @needs("prune")
     async def test_runs_that_must_stay_hide_nobody(self, store: Store, clock: HandClock) -> None:
         await started(store, "p")
         children = [f"child{n:03}" for n in range(50)]
@@ -173,6 +185,7 @@ class RetentionContract(StoreFixtures):
         )
         await commit_all(store, [finish(run_id, after_seq=2, consumed=(1,), seen=3)])
 
+    @needs("prune")
     async def test_nothing_of_a_removed_run_can_be_found(self, store: Store) -> None:
         await self._full_life(store, "a")
         assert await store.prune(before_ms=EVER_MS) == 1
@@ -193,6 +206,7 @@ class RetentionContract(StoreFixtures):
         assert await store.settled([finish("a", after_seq=3, n=0)]) == (FENCED,)
         assert (await store.renew([lease("a")], lease_ms=1)).lost == {"a"}
 
+    @needs("prune")
     async def test_a_new_run_of_the_same_id_sees_nothing_of_the_old_one(
         self, store: Store, clock: HandClock
     ) -> None:
@@ -215,6 +229,7 @@ class RetentionContract(StoreFixtures):
         await commit_all(store, [finish("a", consumed=(1,), seen=1)])
         assert [e.seq for e in await store.journal("a")] == [1]
 
+    @needs("prune")
     async def test_the_neighbours_of_a_removed_run_keep_everything(
         self, store: Store, clock: HandClock
     ) -> None:
@@ -237,6 +252,7 @@ class RetentionContract(StoreFixtures):
         claimed = next(c for c in (await claim(store)).runs if c.run.run_id == "b")
         assert [m.seq for m in claimed.inbox] == [2, 3, 4]
 
+    @needs("prune")
     async def test_several_who_prune_at_once_remove_each_run_once(self, store: Store) -> None:
         runs = [f"r{n:02}" for n in range(40)]
         await store.create([new_run(run_id) for run_id in runs])
