@@ -228,8 +228,11 @@ class Client(Reading):
 
     async def _resume_payload(self, run_id: str, data: Any) -> Payload:
         """Plain, or with the classes that the run's workflow knows."""
+        return await self._untyped_payload(run_id, data, "the data of resume")
+
+    async def _untyped_payload(self, run_id: str, data: Any, what: str) -> Payload:
         shared = self._shared
-        what, limit = "the data of resume", shared.limits.signal
+        limit = shared.limits.signal
         try:
             return shared.codec.encode(data, limit=limit, what=what)
         except EncodingError:
@@ -248,6 +251,8 @@ class Client(Reading):
             definition = None if record is None else self._reader.definition(record)
             if definition is not None:
                 type_ = definition.signal_type(name)
+        if type_ is ANY:
+            return await self._untyped_payload(run_id, payload, what)
         return encode_given(shared.codec, payload, type_, limit=limit, what=what)
 
     async def resume(self, run_id: str, data: Any = None, *, token: str | None = None) -> None:

@@ -10,8 +10,8 @@ passed) to the run's last entry. Rules:
 3. A rollback runs one compensation at a time (``saga``), and while the run is paused or parked
    it stands still.
 4. The end is told to the parent, if there is one, in the same commit.
-5. A program that ends to continue as new gives up its undos. It may leave no child run behind,
-   and as everywhere no attempt: then the journal begins anew.
+5. A program that ends to continue as new gives up its undos. When, as before every end, no attempt
+   is out and no child is live, the journal begins anew.
 """
 
 from __future__ import annotations
@@ -110,7 +110,6 @@ class Ender:
             return
         over = frontier.over or fold.cancel is not None or fold.deadline_passed is not None
         if fold.rollback is None:
-            self._refuse_to_leave_children(draft, frontier)
             if not over or not self._all_quiet(draft):
                 return
             if frontier.ending is not None and fold.cancel is None and not fold.deadline_passed:
@@ -129,19 +128,6 @@ class Ender:
         elif not draft.renews:  # a program that asks for nothing would continue for ever
             assert ending.payload is not None, "a run continues with an input"
             draft.begin_anew(ending.payload)
-
-    def _refuse_to_leave_children(self, draft: Draft, frontier: Frontier) -> None:
-        ending, live = frontier.ending, draft.fold.live_children
-        if ending is None or not ending.continues:
-            return
-        left = [str(unit) for unit, state in live.items() if not state.cancel_requested]
-        if left:
-            frontier.ending = None
-            frontier.failure = Failure(
-                type="DurableError",
-                message=f"the run cannot continue as new while its child runs are live "
-                f"({', '.join(left)}); await their handles first",
-            )
 
     def _all_quiet(self, draft: Draft) -> bool:
         """Nothing is out any more: stop what is, and see."""

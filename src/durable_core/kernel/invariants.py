@@ -64,7 +64,7 @@ def _check_reverse(run_id: str, entries: Sequence[j.Entry]) -> None:
     committed: dict[UnitKey, int] = {}
     last: int | None = None
     for entry in entries:
-        if isinstance(entry, j.UnitCompleted | j.ChildCompleted):
+        if isinstance(entry, j.UnitCompleted | j.ChildCompleted | j.UndoRegistered):
             committed[entry.unit] = entry.seq
         elif isinstance(entry, j.RunRetried | j.RollbackStarted):
             last = None

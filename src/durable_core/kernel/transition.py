@@ -496,7 +496,8 @@ class Held:
         if fold.paused is not None:
             return deadline_ms
         frontier = self._frontier
-        if self._program is None or (frontier is not None and frontier.continues):
+        again = self._draft.renews and frontier is not None and frontier.continues
+        if self._program is None or again:
             return self._draft.now_ms  # for a worker that knows the workflow, or to begin anew
         dues = [] if deadline_ms is None else [deadline_ms]
         if self._dues and (self._fold.going or fold.rollback is not None):

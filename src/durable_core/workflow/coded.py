@@ -75,11 +75,7 @@ class CodedWorkflow(Workflow[InputT, ResultT], Generic[InputT, ResultT]):
     @cached_property
     def children(self) -> tuple[ChildLink, ...]:
         """The workflows that the body names; others must be listed beside it."""
-        return tuple(
-            ChildLink(found.name, found)
-            for found in self._mentioned
-            if not isinstance(found, Step) and found is not self
-        )
+        return tuple(ChildLink(found.name, found) for found in self._workflows)
 
     def program(self, services: Lowering) -> ProgramFactory:
         """Lower it: what the kernel drives."""
@@ -112,12 +108,10 @@ class CodedWorkflow(Workflow[InputT, ResultT], Generic[InputT, ResultT]):
 
     @cached_property
     def known_classes(self) -> Known:
-        """The classes that its annotations lead to, and those of the steps it names."""
+        """The classes it names, and those that annotations lead to: its own, and of its steps."""
         found: list[Any] = [self.input_type, result_type(self.body), *self._types.values()]
-        for one in self._mentioned:
-            if not isinstance(one, Step) and one is not self:
-                found.append(one.input_type)
-        return known_classes(found)
+        found += [one for one in self._mentioned if isinstance(one, type)]
+        return known_classes([*found, *(one.input_type for one in self._workflows)])
 
     # --- inside --------------------------------------------------------------------------------
 
@@ -125,14 +119,22 @@ class CodedWorkflow(Workflow[InputT, ResultT], Generic[InputT, ResultT]):
     def _mentioned(self) -> list[Any]:
         return mentioned(self.body)
 
+    @property
+    def _workflows(self) -> list[Any]:
+        return [
+            one for one in self._mentioned if not isinstance(one, Step | type) and one is not self
+        ]
+
     @cached_property
     def _types(self) -> dict[str, Any]:
-        types: dict[str, Any] = {}
+        """By key. Of another body only the annotation counts: it may name this one in turn."""
+        types: dict[str, Any] = {
+            one.name: result_type(one.body) if isinstance(one, CodedWorkflow) else one.result_type
+            for one in self._workflows
+        }
         for one in self._mentioned:
             if isinstance(one, Step):
                 types[one.key or one.name] = one.work.result_type
-            elif one is not self and not isinstance(one, CodedWorkflow):
-                types[one.name] = one.result_type
         return types
 
     def _with(self, node: Node) -> NoReturn:

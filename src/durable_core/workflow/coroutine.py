@@ -97,6 +97,8 @@ class Body:
         self._context.run(IN_BODY.set, run.run_id)
         self._coroutine: Coroutine[Any, Any, Any] | None = None
         self._standing: Pending[Any] | None = None
+        self.live: dict[UnitKey, None] = {}
+        """Children that were started and not awaited yet."""
         self._untaken: dict[Pending[Any], None] = {}
         self._claimed: dict[str, int] = {}
         self._refusal: NondeterminismError | None = None
@@ -111,7 +113,8 @@ class Body:
             self._coroutine = self._begin()
         standing, self._standing = self._standing, None
         if standing is not None:
-            standing.outcome = outcome
+            assert outcome is not None, "a body is told what it awaited"
+            standing.come_out(outcome)
         return self._awaited(self._drive(self._coroutine.send, None))
 
     def throw(self, error: BaseException, /) -> Ask:

@@ -1,9 +1,10 @@
-"""Mentions: which steps and workflows a body names in its code, without running it.
+"""Mentions: which steps, workflows and classes a body names in its code, without running it.
 
 What a body will call is not known before it runs. But what it can call it mostly names, as a
 global, in a closure, or as the attribute of a module; the functions it names are looked through
 too. So child workflows are registered with their parents, and values are read by the types of
-the steps that gave them. What is not found here must be listed, or is read untyped.
+the steps that gave them, and a signal may hold the classes that the body waits for. What is not
+found here must be listed, or is read untyped.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .registry import Definition, is_definition
+from .registry import is_definition
 from .steps import Step
 
 MOST_FUNCTIONS = 200
 """How many functions are looked through, so that a body may name a whole library."""
 
 
-def mentioned(body: Callable[..., Any]) -> list[Step[Any, Any] | Definition]:
-    """The steps and workflows, each once, in the order in which they are named first."""
-    found: dict[int, Step[Any, Any] | Definition] = {}
+def mentioned(body: Callable[..., Any]) -> list[Any]:
+    """The steps, workflows and classes, each once, in the order in which they are named first."""
+    found: dict[int, Any] = {}
     todo: list[Any] = [body]
     seen: set[int] = set()
     while todo and len(seen) < MOST_FUNCTIONS:
@@ -30,7 +31,7 @@ def mentioned(body: Callable[..., Any]) -> list[Step[Any, Any] | Definition]:
             continue
         seen.add(id(function))
         for value in _named(function):
-            if isinstance(value, Step) or is_definition(value):
+            if isinstance(value, Step | type) or is_definition(value):
                 found.setdefault(id(value), value)
             elif isinstance(value, types.FunctionType) and value.__module__ == body.__module__:
                 todo.append(value)

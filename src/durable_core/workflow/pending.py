@@ -52,7 +52,7 @@ class Owner(Protocol):
 class Pending(Generic[T_co]):
     """Something a body asked for; ``await`` it, or hand it to ``ctx.all`` and its kin."""
 
-    __slots__ = ("_read", "ask", "label", "outcome", "owner")
+    __slots__ = ("_read", "ask", "label", "on_outcome", "outcome", "owner")
 
     def __init__(self, owner: Owner, label: str, ask: Ask, read: Read) -> None:
         """``label`` is what it is called when it failed, e.g. the step's key."""
@@ -60,6 +60,7 @@ class Pending(Generic[T_co]):
         self.label = label
         self.ask = ask
         self.outcome: Outcome | None = None
+        self.on_outcome: Callable[[], None] | None = None
         self._read = read
 
     def __repr__(self) -> str:
@@ -73,6 +74,12 @@ class Pending(Generic[T_co]):
         if isinstance(found, StepFailed):
             raise found
         return found
+
+    def come_out(self, outcome: Outcome) -> None:
+        """The kernel has told what it came to."""
+        self.outcome = outcome
+        if self.on_outcome is not None:
+            self.on_outcome()
 
     def found(self) -> T_co | StepFailed:
         """What it came to: its value, or the exception to raise."""
@@ -100,9 +107,9 @@ class Group(Pending[T_co]):
         match self.outcome:
             case Settled(outcomes=outcomes):
                 for part, outcome in zip(self.parts, outcomes, strict=True):
-                    part.outcome = outcome
+                    part.come_out(outcome)
             case Won(index=index, outcome=outcome):
-                self.parts[index].outcome = outcome
+                self.parts[index].come_out(outcome)
             case _:
                 raise AssertionError(f"a group cannot come to {self.outcome!r}")
         return super().found()

@@ -18,7 +18,7 @@ from uuid import UUID
 from typing_extensions import TypeVar as DefaultTypeVar
 
 from ..codec.types import ANY
-from ..errors import LimitExceededError, NondeterminismError
+from ..errors import DurableError, LimitExceededError, NondeterminismError
 from ..kernel.failure import Failure
 from ..kernel.ids import UnitKey, derived_id
 from ..kernel.outcome import Outcome, Started
@@ -375,10 +375,13 @@ class WorkflowContext(Generic[DepsT_co]):
 
         def join() -> Pending[Any]:
             self._running("start_child")
-            return self._ask(ask.unit, Join(unit=ask.unit), self._reading(ask.unit, result_type))
+            pending = self._ask(ask.unit, Join(unit=ask.unit), self._reading(ask.unit, result_type))
+            pending.on_outcome = lambda: self._body.live.pop(ask.unit, None)
+            return pending
 
         def read(outcome: Outcome) -> ChildHandle[Any]:
             assert isinstance(outcome, Started), f"a start cannot come to {outcome!r}"
+            self._body.live[ask.unit] = None
             return ChildHandle(outcome.child_id, join)
 
         return self._ask(ask.unit, ask, read)
@@ -469,6 +472,12 @@ class WorkflowContext(Generic[DepsT_co]):
         which must pass.
         """
         body = self._running("continue_as_new")
+        if body.live:
+            live = ", ".join(str(unit) for unit in body.live)
+            raise DurableError(
+                f"run {self.run_id!r} cannot continue as new while its child runs are live "
+                f"({live}); await their handles first"
+            )
         payload = body.plan.codec.encode(
             input,
             body.plan.input_type,
