@@ -1,7 +1,8 @@
 """What the layout of the Postgres adapter costs, verb by verb: the figures of decision 9.
 
 Not a part of ``make bench``, as it takes some minutes: ``python -m benchmarks.layout_pg``.
-Everything is called through ``PgStore``, as a worker does; what is compared takes turns.
+Everything is called through ``PgStore``, as a worker does, but for ``columns_pg``; the ways to
+commit take turns.
 """
 
 from __future__ import annotations
