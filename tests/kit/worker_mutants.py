@@ -27,7 +27,7 @@ COMMITS = (
                 "writing.unsure or error.outcome_unknown",
                 "False",
             ),
-            Edit(f"{STATE}._apply", "if len(run.entries) != commit.after_seq:", "if False:"),
+            Edit(f"{STATE}._apply", "if run.entry_count != commit.after_seq:", "if False:"),
         ),
         bug=26,
     ),
