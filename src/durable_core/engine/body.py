@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, MutableMapping
 from typing import Any, NoReturn, TypeVar
 
 from ..errors import NondeterminismError
 from ..kernel.run import RunContext
+from ..workflow.registry import Hidden
+from .clock import Host
 
 log = logging.getLogger("durable.workflow")
 
@@ -54,14 +57,30 @@ def _refuse(name: str) -> NoReturn:
 _NO_LOOP: Any = NoLoop()
 
 
-def hidden(call: Callable[[], T]) -> T:
-    """Call it where the running event loop cannot be found."""
-    loop = asyncio._get_running_loop()
+def hidden(body: object, call: Callable[[], T]) -> T:
+    """Call it where the running event loop cannot be found, nor find what it begins: the loop
+    would close the asynchronous generators of a body that was dropped, as a task of its own."""
+    loop, hooks = asyncio._get_running_loop(), sys.get_asyncgen_hooks()
     asyncio._set_running_loop(_NO_LOOP)
+    sys.set_asyncgen_hooks(None, None)
     try:
         return call()
     finally:
+        sys.set_asyncgen_hooks(*hooks)
         asyncio._set_running_loop(loop)
+
+
+def hidden_by(host: Host) -> Hidden:
+    """The same, with what the host has around it."""
+    driving = host.driving
+    if driving is None:
+        return hidden
+
+    def driven(body: object, call: Callable[[], T]) -> T:
+        answer: T = driving(body, lambda: hidden(body, call))
+        return answer
+
+    return driven
 
 
 class BodyLog(logging.LoggerAdapter[logging.Logger]):

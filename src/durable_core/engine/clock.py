@@ -24,6 +24,7 @@ def _threads(count: int) -> Executor:
 
 
 Calling = Callable[[str, Attempt, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+Driving = Callable[[Any, Callable[[], Any]], Any]
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -34,7 +35,8 @@ class Host:
     once; ``fallback_poll_s`` is how often to look for work when nothing was heard (None: never);
     ``renew_in_thread`` False renews leases on the main loop, which only a simulated loop that
     nothing can block may do. ``calling(run_id, attempt, call)`` stands around each call of a
-    handler: it awaits ``call()`` for the handler's value, and gives it on.
+    handler: it awaits ``call()`` for the handler's value, and gives it on. ``driving(body,
+    call)`` stands around each stretch of a body of code in the same way; ``body.close()`` drops it.
     """
 
     entropy: Callable[[int], bytes] = secrets.token_bytes
@@ -42,6 +44,7 @@ class Host:
     fallback_poll_s: float | None = 5.0
     renew_in_thread: bool = True
     calling: Calling | None = None
+    driving: Driving | None = None
 
 
 class StoreClock:

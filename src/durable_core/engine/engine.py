@@ -18,7 +18,7 @@ from ..kernel.limits import Limits
 from ..kernel.policy import Duration
 from ..workflow.registry import Definition, Lowering, Registry
 from . import arguments
-from .body import BodyLog, hidden
+from .body import BodyLog, hidden_by
 from .client import Client
 from .clock import Host, StoreClock
 from .gathering import Gathering
@@ -231,7 +231,7 @@ class Engine(Client):
             registry=shared.registry,
             deps=deps,
             log=BodyLog,
-            hidden=hidden,
+            hidden=hidden_by(shared.host),
         )
         worker = RunningWorker(
             shared,

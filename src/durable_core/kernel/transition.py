@@ -32,6 +32,7 @@ import attrs
 
 from ..errors import NondeterminismError
 from . import journal as j
+from .attempting import attempt_of
 from .decide import decide, started
 from .draft import Draft
 from .ending import Ender
@@ -59,7 +60,6 @@ from .recorder import Recorder
 from .replay import Frontier, Leaf
 from .reports import Report, take_report
 from .run import RunContext, RunStatus, Waiting
-from .step import Call
 from .tables import UnitStatus
 from .waits import open_suspensions, waiting_for
 
@@ -452,39 +452,15 @@ class Held:
         if not self._ready or fold.paused is not None or fold.parked is not None:
             return ()
         on_the_way = self._fold.going
+        assert self._frontier is not None
         attempts = []
         for key in self._ready:
             if key.compensating or on_the_way:
-                attempt = self._attempt(key)
+                attempt = attempt_of(self._frontier, fold, key)
                 self._in_flight[key] = attempt
                 attempts.append(attempt)
         self._ready.clear()
         return tuple(attempts)
-
-    def _attempt(self, key: AttemptKey) -> Attempt:
-        assert self._frontier is not None
-        fold = self._fold
-        done = fold.units.get(key.unit)
-        state = fold.undos.get(key.unit) if key.compensating else done
-        call, undo = None, None
-        if key.compensating:
-            step, undo = self._frontier.undos[key.unit]
-            call = step if isinstance(step, Call) else None
-        else:
-            asked = self._frontier.leaves[key.unit].step
-            assert isinstance(asked, Call)
-            call = asked
-        resumed = state is not None and state.data is not None
-        return Attempt(
-            key=key,
-            number=1 if state is None else state.attempts + 1,
-            generation=fold.generation,
-            call=call,
-            undo=undo,
-            value=done.payload if key.compensating and done is not None else None,
-            snapshot=state.snapshot if resumed and state is not None else None,
-            data=state.data if resumed and state is not None else None,
-        )
 
     def _resume_at_ms(self, pinned: bool) -> int | None:
         fold = self._fold

@@ -93,6 +93,8 @@ class Body:
         self.scope = RunScope(run, plan.codec, input_type=plan.input_type, handlers={})
         self.continuing: ContinueAsNew | None = None
         self.running = False
+        self.dropped = False
+        """It is being closed, and goes on: what it asks for comes to nothing, without a word."""
         self._context = contextvars.copy_context()
         self._context.run(IN_BODY.set, run.run_id)
         self._coroutine: Coroutine[Any, Any, Any] | None = None
@@ -124,22 +126,28 @@ class Body:
         return self._awaited(self._drive(self._coroutine.throw, error))
 
     def close(self) -> None:
-        """Drop the body silently; one that awaits on its way out is told on."""
+        """Drop the body silently; one that awaits on its way out is told on.
+
+        Until then its context refuses nothing: a body that catches everything in a loop would
+        catch a refusal too, and never come to an await, where it can be left.
+        """
         coroutine, self._coroutine = self._coroutine, None
         if coroutine is None:
             return
-        for _ in range(MOST_CLOSINGS):
+        self.dropped = True
+        for closings in range(MOST_CLOSINGS):
             try:
-                self.plan.services.hidden(lambda: self._context.run(coroutine.close))
-                return
+                self.plan.services.hidden(self, lambda: self._context.run(coroutine.close))
+                self.dropped = False
+                break
             except RuntimeError:  # it awaited once more; the next attempt finds it there
-                continue
-        self.log.warning(
-            "the body of workflow %r goes on although run %r was dropped: it catches "
-            "BaseException, or awaits in a finally block; let GeneratorExit pass",
-            self.plan.name,
-            self.run.run_id,
-        )
+                if not closings:
+                    self.log.warning(
+                        "the body of workflow %r goes on although run %r was dropped: it catches "
+                        "BaseException, or awaits in a finally block; let GeneratorExit pass",
+                        self.plan.name,
+                        self.run.run_id,
+                    )
 
     # --- driving -------------------------------------------------------------------------------
 
@@ -153,7 +161,7 @@ class Body:
         """From where the body stands to its next await, or out of it."""
         self.running = True
         try:
-            return self.plan.services.hidden(lambda: self._context.run(go_on, what))
+            return self.plan.services.hidden(self, lambda: self._context.run(go_on, what))
         except StopIteration as end:
             self._check_over()
             raise StopIteration(self._ending(end.value)) from None
@@ -260,7 +268,7 @@ class Body:
 
     def check_running(self, what: str) -> None:
         """A context is of use in its own body only, while that runs."""
-        if not self.running:
+        if not self.running and not self.dropped:
             raise NondeterminismError(
                 f"ctx.{what} of run {self.run.run_id!r} was used outside of its body: a context "
                 "belongs to one run, and ends with it; in a step use current_step()",

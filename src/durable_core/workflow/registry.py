@@ -207,7 +207,7 @@ class Registry:
         return ", ".join(known) or "none"
 
 
-def _plainly(call: Callable[[], T]) -> T:
+def _plainly(body: object, call: Callable[[], T]) -> T:
     return call()
 
 
@@ -245,9 +245,9 @@ class _Nobody:
 
 
 class Hidden(Protocol):
-    """Calls a function where it sees no event loop; see ``Lowering.hidden``."""
+    """Calls a function of this body where it sees no event loop; see ``Lowering.hidden``."""
 
-    def __call__(self, call: Callable[[], T], /) -> T: ...
+    def __call__(self, body: object, call: Callable[[], T], /) -> T: ...
 
 
 @attrs.frozen(slots=True, kw_only=True)

@@ -7,10 +7,8 @@ awaited, alone or in a combinator. Only ``now``, ``uuid``, ``random``, ``patched
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from datetime import datetime, timedelta
-from functools import partial
 from types import UnionType
 from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
 from uuid import UUID
@@ -18,35 +16,29 @@ from uuid import UUID
 from typing_extensions import TypeVar as DefaultTypeVar
 
 from ..codec.types import ANY
-from ..errors import DurableError, LimitExceededError, NondeterminismError
+from ..errors import DurableError
 from ..kernel.failure import Failure
-from ..kernel.ids import UnitKey, derived_id
+from ..kernel.ids import UnitKey
 from ..kernel.outcome import Outcome, Started
-from ..kernel.policy import DEFAULT_UNDO_RETRY, Duration, duration_ms
-from ..kernel.step import Call, Child, ChildSpec, Join, Timer, Undo, Wait
-from ..kernel.value import Payload
+from ..kernel.policy import Duration
+from ..kernel.step import Join
+from . import asks
 from .checks import Spot
 from .coroutine import Body, ContinueAsNew
-from .decisions import EPOCH, moment_ms, spec_of
+from .decisions import EPOCH
 from .definition import Workflow
-from .names import check_name, signal_name_problem
-from .nodes import UndoWork
+from .names import check_name
 from .pending import (
     Group,
     Pending,
     Race,
-    Read,
     TimedOutType,
     all_of,
     first_of,
-    read_by,
-    read_nothing,
-    read_signal_by,
     settled_of,
 )
-from .registry import Log, is_definition
-from .step_scope import StepScope
-from .steps import Compensate, Step, step_of
+from .registry import Log
+from .steps import Compensate, Step
 from .suspend import Suspend
 
 P = ParamSpec("P")
@@ -99,13 +91,12 @@ class WorkflowContext(Generic[DepsT_co]):
     of use only while that run's body runs.
     """
 
-    __slots__ = ("_body", "_drawn", "_patches", "_seed")
+    __slots__ = ("_body", "_draws", "_patches")
 
     def __init__(self, body: Body) -> None:
         """Made by the library."""
         self._body = body
-        self._drawn = 0
-        self._seed: str | None = None
+        self._draws = asks.Draws(body)
         self._patches: dict[str, bool] = {}
 
     def __repr__(self) -> str:
@@ -165,22 +156,7 @@ class WorkflowContext(Generic[DepsT_co]):
         A step that fails for good raises ``StepFailed`` where it is awaited. Arguments are handed
         on as they are: a step must not change them.
         """
-        body = self._running("step")
-        step = step_of(function)
-        key = step.key or step.name
-        unit = body.claim(key)
-        scope = StepScope(body.scope, str(unit), unit, step.work, args, kwargs)
-        undo = step.work.undo
-        ask = Call(
-            unit=unit,
-            handler=step.work.handler,
-            scope=scope,
-            retry=step.work.retry,
-            timeout_ms=step.work.timeout_ms,
-            undo=None if undo is None else _undo(undo, scope),
-            name=step.name if key != step.name else None,
-        )
-        return self._ask(unit, ask, self._reading(unit, step.work.result_type))
+        return asks.call(self._running("step"), function, args, kwargs)
 
     @overload
     def transact(
@@ -199,20 +175,7 @@ class WorkflowContext(Generic[DepsT_co]):
 
         ``conn`` is the store's own connection: the rows it writes and the entry are one commit.
         """
-        body = self._running("transact")
-        step = step_of(function)
-        key = step.key or step.name
-        unit = body.claim(key)
-        ask = Call(
-            unit=unit,
-            handler=step.work.handler,
-            scope=StepScope(body.scope, str(unit), unit, step.work, args, kwargs, with_conn=True),
-            retry=step.work.retry,
-            timeout_ms=step.work.timeout_ms,
-            transactional=True,
-            name=step.name if key != step.name else None,
-        )
-        return self._ask(unit, ask, self._reading(unit, step.work.result_type))
+        return asks.call(self._running("transact"), function, args, kwargs, transactional=True)
 
     def compensate(
         self, function: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
@@ -223,25 +186,19 @@ class WorkflowContext(Generic[DepsT_co]):
         its own policies.
         """
         body = self._running("compensate")
-        step = step_of(function)
-        unit = body.claim(step.key or step.name)
-        retry = step.work.retry if isinstance(function, Step) else DEFAULT_UNDO_RETRY
-        work = UndoWork(handler=step.work.handler, retry=retry, timeout_ms=step.work.timeout_ms)
-        scope = StepScope(
-            body.scope, str(unit), unit, None, args, kwargs, undo=work, undo_takes_args=True
-        )
-        body.recording(lambda: body.recorder.undo(unit, _undo(work, scope)))
+        if not body.dropped:
+            asks.register_undo(body, function, args, kwargs)
         return Done()
 
     # --- time and messages ---------------------------------------------------------------------
 
     def sleep(self, duration: Duration, *, key: str = "sleep") -> Pending[None]:
         """Sleep for a ``timedelta`` or a number of seconds, judged by the database's clock."""
-        return self._timer("sleep", duration, key)
+        return asks.timer(self._running("sleep"), duration, key)
 
     def sleep_until(self, moment: datetime, *, key: str = "sleep_until") -> Pending[None]:
         """Sleep until an aware ``datetime``."""
-        return self._timer("sleep_until", moment, key)
+        return asks.timer(self._running("sleep_until"), moment, key)
 
     @overload
     def wait_for_signal(
@@ -273,35 +230,7 @@ class WorkflowContext(Generic[DepsT_co]):
         One that came early is waiting already; an ill-typed one is rejected, and the wait goes on.
         The key is the signal's name (with ``.`` for ``/`` and ``#``).
         """
-        body = self._running("wait_for_signal")
-        scope = body.scope
-        label = key or _key_of_signal(name)
-        unit = body.claim(self._key(label))
-
-        def signal() -> str:
-            problem = signal_name_problem(name, scope.run.limits.name)
-            if problem is not None:
-                raise ValueError(f"the name of the signal of {str(unit)!r} {problem}")
-            duration_ms(0 if timeout is None else timeout, what=f"the timeout of {str(unit)!r}")
-            return name
-
-        def refusal(payload: Payload) -> Failure | None:
-            end = scope.attempt(lambda: scope.codec.decode(payload, type))
-            return end if isinstance(end, Failure) else None
-
-        limit = scope.attempt(
-            lambda: None if timeout is None else duration_ms(timeout, what="timeout")
-        )
-        ask = Wait(
-            unit=unit,
-            signal=lambda: scope.attempt(signal),
-            timeout_ms=None if isinstance(limit, Failure) else limit,
-            may_time_out=True,
-            accept=None if type is ANY else refusal,
-            name=name if isinstance(name, str) else None,
-        )
-        decode = partial(scope.codec.decode, type_=type, what=f"the signal of {str(unit)!r}")
-        return self._ask(unit, ask, read_signal_by(decode))
+        return asks.wait(self._running("wait_for_signal"), name, type, timeout, key)
 
     # --- children ------------------------------------------------------------------------------
 
@@ -336,8 +265,9 @@ class WorkflowContext(Generic[DepsT_co]):
         A failed child raises ``StepFailed``. When this run is rolled back later, the child is
         rolled back too, unless ``compensate`` replaces that.
         """
-        ask, result_type = self._child("child", workflow, input, key, compensate, detached=False)
-        return self._ask(ask.unit, ask, self._reading(ask.unit, result_type))
+        body = self._running("child")
+        ask, read = asks.child(body, "child", workflow, input, key, compensate, detached=False)
+        return asks.pending(body, ask.unit, ask, read)
 
     @overload
     def start_child(
@@ -369,22 +299,21 @@ class WorkflowContext(Generic[DepsT_co]):
 
         A body that ends with a child still alive cancels it and waits for its end.
         """
-        ask, result_type = self._child(
-            "start_child", workflow, input, key, compensate, detached=True
-        )
+        body = self._running("start_child")
+        ask, read = asks.child(body, "start_child", workflow, input, key, compensate, detached=True)
+        unit = ask.unit
 
         def join() -> Pending[Any]:
-            self._running("start_child")
-            pending = self._ask(ask.unit, Join(unit=ask.unit), self._reading(ask.unit, result_type))
-            pending.on_outcome = lambda: self._body.live.pop(ask.unit, None)
-            return pending
+            joining = asks.pending(self._running("start_child"), unit, Join(unit=unit), read)
+            joining.on_outcome = lambda: body.live.pop(unit, None)
+            return joining
 
-        def read(outcome: Outcome) -> ChildHandle[Any]:
+        def started(outcome: Outcome) -> ChildHandle[Any]:
             assert isinstance(outcome, Started), f"a start cannot come to {outcome!r}"
-            self._body.live[ask.unit] = None
+            body.live[unit] = None
             return ChildHandle(outcome.child_id, join)
 
-        return self._ask(ask.unit, ask, read)
+        return asks.pending(body, unit, ask, started)
 
     # --- several at once -----------------------------------------------------------------------
 
@@ -405,14 +334,15 @@ class WorkflowContext(Generic[DepsT_co]):
     def all(self, *pendings: Any, max_concurrency: int | None = None) -> Any:
         """The list of all values, in this order. All run to their ends; if some fail, awaiting it
         raises the ``StepFailed`` of the first of them in this order."""
-        return self._group(all_of, "all", pendings, self._limit("all", max_concurrency))
+        return self._group(all_of, "all", pendings, max_concurrency)
 
     def settle(
         self, *pendings: Pending[T], max_concurrency: int | None = None
     ) -> Group[list[T | Failure]]:
         """The same, with a ``Failure`` in the place of whatever failed."""
-        limit = self._limit("settle", max_concurrency)
-        settled: Group[list[T | Failure]] = self._group(settled_of, "settle", pendings, limit)
+        settled: Group[list[T | Failure]] = self._group(
+            settled_of, "settle", pendings, max_concurrency
+        )
         return settled
 
     def first(self, *pendings: Pending[T]) -> Race[T]:
@@ -423,7 +353,7 @@ class WorkflowContext(Generic[DepsT_co]):
         body = self._running("first")
         if not pendings:
             raise ValueError("ctx.first needs something to wait for")
-        self._check("first", pendings)
+        asks.check_parts(body, "first", pendings)
         race: Race[T] = first_of(body, pendings)
         body.add(race)
         return race
@@ -433,6 +363,8 @@ class WorkflowContext(Generic[DepsT_co]):
     def now(self) -> datetime:
         """The database's time now (aware, UTC); recorded."""
         body = self._running("now")
+        if body.dropped:
+            return EPOCH
         unit = body.claim("$now")
         codec = body.plan.codec
         recorded = body.recording(
@@ -443,11 +375,11 @@ class WorkflowContext(Generic[DepsT_co]):
 
     def uuid(self) -> UUID:
         """A UUID (version 4 in form), the same on every replay."""
-        return UUID(bytes=self._draw("uuid"), version=4)
+        return UUID(bytes=self._drawn("uuid"), version=4)
 
     def random(self) -> float:
         """A number from 0 up to, but not, 1, the same on every replay."""
-        return (int.from_bytes(self._draw("random")[:8], "big") >> 11) / (1 << 53)
+        return (int.from_bytes(self._drawn("random")[:8], "big") >> 11) / (1 << 53)
 
     def patched(self, name: str) -> bool:
         """Whether this run goes the new way: true for runs that come here first by this code.
@@ -459,10 +391,10 @@ class WorkflowContext(Generic[DepsT_co]):
         """
         body = self._running("patched")
         check_name(name, what="the name of the patch", where=f"workflow {self.workflow!r}")
-        if name not in self._patches:
+        if name not in self._patches and not body.dropped:
             unit = UnitKey(("$patched", name))
             self._patches[name] = body.recording(lambda: body.recorder.patched(unit))
-        return self._patches[name]
+        return self._patches.get(name, False)
 
     def continue_as_new(self, input: object = None) -> NoReturn:
         """Begin this run anew with another input, with an empty journal.
@@ -493,123 +425,12 @@ class WorkflowContext(Generic[DepsT_co]):
         self._body.check_running(what)
         return self._body
 
-    def _ask(self, unit: UnitKey, ask: Any, read: Read) -> Pending[Any]:
-        return self._body.add(Pending(self._body, str(unit), ask, read))
+    def _drawn(self, what: str) -> bytes:
+        self._running(what)
+        return self._draws.next()
 
-    def _reading(self, unit: UnitKey, type_: Any) -> Read:
-        codec = self._body.plan.codec
-        return read_by(partial(codec.decode, type_=type_, what=f"the result of {str(unit)!r}"))
-
-    def _key(self, key: str) -> str:
-        return check_name(key, what="key", where=f"workflow {self.workflow!r}")
-
-    def _timer(self, what: str, wanted: Duration | datetime, key: str) -> Pending[None]:
+    def _group(self, make: Any, what: str, pendings: tuple[Any, ...], limit: object) -> Any:
         body = self._running(what)
-        unit = body.claim(self._key(key))
-
-        def due(now_ms: int) -> int | Failure:
-            return body.scope.attempt(lambda: moment_ms(wanted, now_ms, step=str(unit)))
-
-        return self._ask(unit, Timer(unit=unit, due=due), read_nothing)
-
-    def _child(
-        self,
-        what: str,
-        workflow: Any,
-        input: Any,
-        key: str | None,
-        compensate: Compensate,
-        *,
-        detached: bool,
-    ) -> tuple[Child, Any]:
-        body = self._running(what)
-        if not isinstance(workflow, str) and not is_definition(workflow):
-            raise TypeError(
-                f"ctx.{what} takes a workflow or the name of one, not {type(workflow).__name__}"
-            )
-        name = workflow if isinstance(workflow, str) else workflow.name
-        unit = body.claim(self._key(key or name))
-        registry, scope = body.plan.services.registry, body.scope
-        found = scope.attempt(
-            lambda: (
-                registry.latest(name)
-                if isinstance(workflow, str)
-                else registry.get(name, workflow.version)
-            )
-        )
-        result_type: Any = ANY if isinstance(found, Failure) else found.result_type
-
-        def begin() -> ChildSpec | Failure:
-            if isinstance(found, Failure):
-                return found
-            return scope.attempt(lambda: spec_of(scope, found, input, step=str(unit)))
-
-        undo = None
-        work = Spot(f"child {str(unit)!r}").undo(compensate)
-        if work is not None:
-            own = StepScope(scope, str(unit), unit, None, undo=work, result_type=result_type)
-            undo = _undo(work, own)
-        elif not isinstance(found, Failure) and registry.compensable(found):
-            undo = Undo(child=True)
-        ask = Child(unit=unit, begin=begin, undo=undo, detached=detached, name=name)
-        return ask, result_type
-
-    def _group(self, make: Any, what: str, pendings: tuple[Any, ...], limit: int | None) -> Any:
-        body = self._running(what)
-        self._check(what, pendings)
-        return body.add(make(body, pendings, limit))
-
-    def _check(self, what: str, pendings: tuple[Any, ...]) -> None:
-        body = self._body
-        if len(pendings) > body.run.limits.fan_out:
-            raise LimitExceededError(
-                f"ctx.{what} was given {len(pendings)} things to wait for, more than "
-                f"Limits.fan_out ({body.run.limits.fan_out}); take them in batches"
-            )
-        seen: set[int] = set()
-        for one in pendings:
-            close = getattr(one, "close", None)
-            if not isinstance(one, Pending):
-                if close is not None:
-                    close()
-                raise NondeterminismError(
-                    f"ctx.{what} takes what ctx.step(...), ctx.sleep(...) and the like give, not "
-                    f"{type(one).__name__}; for a function write ctx.{what}(ctx.step(function, "
-                    "...), ...), and for child handles handle.result()",
-                    run_id=self.run_id,
-                )
-            if one.owner is not body or id(one) in seen or one.outcome is not None:
-                raise NondeterminismError(
-                    f"ctx.{what} was given {one!r}, which is of another run, stands there twice, "
-                    "or was awaited before; ask for it anew",
-                    run_id=self.run_id,
-                )
-            seen.add(id(one))
-
-    def _limit(self, what: str, limit: object) -> int | None:
+        asks.check_parts(body, what, pendings)
         spot = Spot(f"workflow {self.workflow!r}, ctx.{what}")
-        return spot.optional_count(limit, what="max_concurrency")
-
-    def _draw(self, what: str) -> bytes:
-        """16 bytes, derived of a seed that is recorded when it is first needed: so a fork, which
-        has another id, draws what its original drew."""
-        body = self._running(what)
-        if self._seed is None:
-            run, recorder, codec = body.run, body.recorder, body.plan.codec
-            seed = derived_id("seed", run.run_id, run.created_at_ms, recorder.generation)
-            recorded = body.recording(
-                lambda: recorder.value(UnitKey(("$seed",)), lambda now_ms: codec.encode(seed, str))
-            )
-            self._seed = str(codec.decode(recorded, str))
-        self._drawn += 1
-        text = f"{self._seed}:{self._drawn}"
-        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
-
-def _key_of_signal(name: object) -> str:
-    key = str(name).replace("/", ".").replace("#", ".").lstrip("$")
-    return key if key.strip() and not key.startswith("__") else "signal"
-
-
-def _undo(work: UndoWork, scope: StepScope) -> Undo:
-    return Undo(handler=work.handler, scope=scope, retry=work.retry, timeout_ms=work.timeout_ms)
+        return body.add(make(body, pendings, spot.optional_count(limit, what="max_concurrency")))
