@@ -31,10 +31,10 @@ from durable_core.testing import (
     simulate,
     violations,
 )
-from durable_core.testing.explore import unheard
 from durable_core.testing.memory import MemoryStore
 from durable_core.testing.memory_state import State
 from durable_core.testing.points import points_of
+from durable_core.testing.surroundings import unheard
 from durable_core.workflow.context import StepContext
 
 Ctx = Any

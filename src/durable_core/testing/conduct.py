@@ -17,19 +17,19 @@ import attrs
 
 from ..codec.types import ANY
 from ..errors import DurableError, EncodingError, LimitExceededError
-from ..kernel.journal import UnitFailed
+from ..kernel.journal import RunFailed, UnitFailed
 from ..workflow.invocation import Invocation
 from ..workflow.registry import Definition
 from ..workflow.results import read
 from ..workflow.suspend import Suspend
 from .alike import alike, fields_of, holds, shown
 from .findings import findings
+from .given import NOTHING, Given, arguments, copied
 from .processes import BEGUN
+from .references import BODY
+from .replaying import replayed_otherwise
 from .surroundings import draw_anew
-from .witness import Violation
-
-WORKFLOW = "workflow"
-"""The name of a violation that is a mistake of the workflow, not of the engine."""
+from .witness import WORKFLOW, Violation
 
 _LOOP_OF_ITS_OWN = re.compile(
     r"cannot be called from a running event loop|event loop is already running|"
@@ -41,12 +41,17 @@ class OwnLoopError(DurableError):
     """A handler wants to run an event loop, and is called on one."""
 
 
-@attrs.frozen(slots=True)
+@attrs.define
 class Conduct:
     """``write_down`` keeps what was found; ``seed`` is the plan's."""
 
     seed: int
     write_down: Callable[[Violation], None]
+    keeps: bool = attrs.field(default=False, kw_only=True)
+    driven: int = 0
+    """How often a body went on."""
+    asked: dict[str, Any] = attrs.field(factory=dict)
+    """By idempotency key what bodies gave their steps, if it ``keeps`` that."""
 
     async def watch(
         self, label: str, nth: int, process: str, call: Callable[[], Awaitable[Any]]
@@ -54,6 +59,9 @@ class Conduct:
         """Make the call, and look at what it has done."""
         (invocation,) = call.args  # type: ignore[attr-defined]  # the engine's own partial
         draw_anew(self.seed, process, label, nth)
+        given = Given.to(invocation)
+        if self.keeps and given is not None:
+            self.asked.setdefault(invocation.context.idempotency_key, arguments(invocation))
         begun: list[Any] = []
         token = BEGUN.set(begun)
         try:
@@ -77,9 +85,27 @@ class Conduct:
                 f"its handler has ended, and a task it began ({name}) goes on: nobody waits for "
                 "it, and a crash loses it; await it, or make it a step",
             )
-        for sentence in (*_changed(invocation, value), *_not_the_same(invocation, value)):
+        changed = _changed(invocation, value) if given is None else given.changed(value)
+        for sentence in (*changed, *_not_the_same(invocation, value)):
             self._say(label, sentence)
         return value
+
+    def drive(self, process: str, deps: Any, call: Callable[[], Any]) -> Any:
+        """Let a body go on to its next await, and look at what it has done to ``deps``."""
+        self.driven += 1
+        draw_anew(self.seed, process, BODY, self.driven)
+        before = _content(deps)
+        kept = NOTHING if before is NOTHING else copied(before)
+        try:
+            return call()
+        finally:
+            if kept is not NOTHING and not alike(kept, _content(deps)):
+                self._say(
+                    "",
+                    f"its body changes ctx.deps (from {shown(kept)} to {shown(_content(deps))}), "
+                    "outside of any step: nothing records that, and it is done again each time "
+                    "the body is replayed, and when it is dropped; do it in a step",
+                )
 
     def _say(self, label: str, sentence: str) -> None:
         self.write_down(Violation(WORKFLOW, sentence, label))
@@ -107,6 +133,11 @@ def _changed(invocation: Invocation, value: Any) -> Iterator[str]:
                 f"its handler changed {what} (from {shown(before)} to {shown(seen)}): that is "
                 "its own copy, and the change is lost; return what the next step needs"
             )
+
+
+def _content(deps: Any) -> Any:
+    """What can be changed in the world outside."""
+    return deps if _changeable(deps) else getattr(deps, "__dict__", NOTHING)
 
 
 def _reader(reference: Any, codec: Any) -> Callable[[], Any]:
@@ -155,7 +186,10 @@ def _close_coroutines(error: BaseException) -> None:
 
 
 def quiet_trouble(workflow: Definition, sim: Any) -> Iterator[Violation]:
-    """Mistakes that are plain to see in the definition, and steps that never have time enough."""
+    """Mistakes that are plain to see in the definition, steps that never have time enough, and
+    bodies that are not the same when they are replayed."""
+    yield from replayed_otherwise(sim)
+    yield from _refused(sim)
     for finding in findings(workflow):
         if finding.severity == "error":
             yield Violation(WORKFLOW, f"{finding.what}; {finding.mend}", finding.step)
@@ -168,6 +202,14 @@ def quiet_trouble(workflow: Definition, sim: Any) -> Iterator[Violation]:
                     f"wrong ({entry.failure.message}); give it more time",
                     str(entry.unit),
                 )
+
+
+def _refused(sim: Any) -> Iterator[Violation]:
+    """Bodies that do what no body may."""
+    for run_id in sim.runs:
+        for entry in sim.entries(run_id):
+            if isinstance(entry, RunFailed) and entry.failure.type == "NondeterminismError":
+                yield Violation(WORKFLOW, f"its run fails by itself: {entry.failure.message}")
 
 
 def outside_differs(sim: Any, base: Any, snapshot: Callable[[Any], Any]) -> Iterator[Violation]:

@@ -10,11 +10,10 @@ from typing import Any
 import attrs
 
 from ..errors import DurableError
-from .conduct import WORKFLOW
 from .plan import Faults
 from .simulation import Simulation
 from .timeline import TROUBLE
-from .witness import Violation
+from .witness import WORKFLOW, Violation
 
 CHECK = "check"
 """The name of a violation that the user's own ``check`` found."""

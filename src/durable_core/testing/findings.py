@@ -15,14 +15,16 @@ import secrets
 import time
 import uuid
 from collections.abc import Iterator
-from types import FunctionType
 from typing import Any, Literal
 
 import attrs
 
+from ..workflow.coded import CodedWorkflow
 from ..workflow.nodes import LoopNode, Node, SignalNode, StepNode
 from ..workflow.registry import Definition
-from .references import Role, Use, Variable, kept_outside, plain, reached, roles_of, uses_of
+from ..workflow.steps import Step
+from .references import BODY, Role, Variable, kept_outside, named_in, plain, roles_of, uses_of
+from .slips import slips_in
 
 Severity = Literal["error", "note"]
 
@@ -55,7 +57,8 @@ class Finding:
     severity: Severity = "error"
 
     def __str__(self) -> str:
-        return f"{self.severity}: step {self.step!r}: {self.what}; {self.mend}"
+        where = "the body" if self.step == BODY else f"step {self.step!r}"
+        return f"{self.severity}: {where}: {self.what}; {self.mend}"
 
 
 def findings(workflow: Definition) -> tuple[Finding, ...]:
@@ -64,6 +67,8 @@ def findings(workflow: Definition) -> tuple[Finding, ...]:
     found = [one for role in roles_of(workflow) for one in _of_function(role, changed)]
     for node in getattr(workflow, "nodes", ()):
         found += _of_node(node)
+    if isinstance(workflow, CodedWorkflow):
+        found += _of_body(workflow)
     unique = dict.fromkeys(found)
     return tuple(sorted(unique, key=lambda one: one.severity != "error"))
 
@@ -76,7 +81,10 @@ def _of_function(role: Role, changed: tuple[Variable, ...]) -> Iterator[Finding]
         yield from _of_compensator(role, changed)
     if not role.shapes:
         return
-    for function, use in _all_uses(role):
+    if role.what == BODY:
+        yield from _of_code(role, changed)
+        return
+    for function, use in role.uses():
         via = "" if function is plain(role.function) else f" (in {function.__qualname__})"
         unsteady = _unsteady(use.value)
         if unsteady is not None:
@@ -99,7 +107,7 @@ def _of_function(role: Role, changed: tuple[Variable, ...]) -> Iterator[Finding]
 def _of_compensator(role: Role, changed: tuple[Variable, ...]) -> Iterator[Finding]:
     remembers = [
         use.dotted
-        for _, use in _all_uses(role)
+        for _, use in role.uses()
         if use.reads and use.variable is not None and use.variable in changed
     ]
     mend = "look at ctx.value (the unit's own result), ctx.results, or ctx.idempotency_key"
@@ -118,12 +126,6 @@ def _of_compensator(role: Role, changed: tuple[Variable, ...]) -> Iterator[Findi
             mend,
             "note",
         )
-
-
-def _all_uses(role: Role) -> Iterator[tuple[FunctionType, Use]]:
-    for function in reached(role.function):
-        for use in uses_of(function):
-            yield function, use
 
 
 def _unsteady(value: Any) -> str | None:
@@ -160,6 +162,64 @@ def _loads_local(code: Any, name: str) -> bool:
     )
 
 
+# --- bodies of code ------------------------------------------------------------------------------
+
+
+def _of_code(role: Role, changed: tuple[Variable, ...]) -> Iterator[Finding]:
+    """What a body looks at outside, and is not the same when it is replayed."""
+    for function, use in role.uses():
+        via = "" if function is plain(role.function) else f" (in {function.__qualname__})"
+        unsteady = _unsteady(use.value)
+        if unsteady is not None:
+            mend = "ctx.now()" if unsteady == "the clock" else "ctx.random() (or ctx.uuid())"
+            yield Finding(
+                BODY,
+                f"it reads {unsteady}, {use.dotted}{via}: when it is replayed after a crash, that "
+                "says something else",
+                f"use {mend}, which is the same on every replay, or read it in a step",
+            )
+        elif use.changes and use.variable is not None:
+            yield Finding(
+                BODY,
+                f"it changes {use.dotted}{via}, a variable outside of it: it does that again each "
+                "time it is replayed",
+                "keep it in a variable of the body, or do it in a step",
+            )
+        elif use.reads and use.variable in changed:
+            yield Finding(
+                BODY,
+                f"it reads {use.dotted}{via}, a variable outside of it that changes while runs go "
+                "on: another process has another one",
+                "let it look at nothing but its input and what its steps give",
+            )
+        elif use.value is open:
+            yield Finding(
+                BODY,
+                f"it opens a file{via}: it does that again each time it is replayed, and finds "
+                "something else",
+                "do it in a step",
+            )
+
+
+def _of_body(workflow: CodedWorkflow[Any, Any]) -> Iterator[Finding]:
+    """What its text says, and the steps it names."""
+    for function in Role(BODY, BODY, workflow.body).functions:
+        for one in slips_in(function):
+            yield Finding(BODY, one.what, one.mend)
+    for name, step in named_in(workflow).items():
+        if isinstance(step, Step) and step.work.timeout_ms is None:
+            yield _without_timeout(name)
+
+
+def _without_timeout(step: str) -> Finding:
+    return Finding(
+        step,
+        "it has no timeout: a handler that hangs holds the run for ever",
+        "give timeout=, longer than the handler ever takes",
+        "note",
+    )
+
+
 # --- nodes ---------------------------------------------------------------------------------------
 
 
@@ -173,12 +233,7 @@ def _of_node(node: Node) -> Iterator[Finding]:
                 "note",
             )
         case StepNode() if node.work.timeout_ms is None:
-            yield Finding(
-                node.name,
-                "it has no timeout: a handler that hangs holds the run for ever",
-                "give timeout=, longer than the handler ever takes",
-                "note",
-            )
+            yield _without_timeout(node.name)
         case LoopNode():
             yield from _of_loop(node)
         case _:

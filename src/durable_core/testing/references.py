@@ -16,6 +16,7 @@ from typing import Any
 
 import attrs
 
+from ..workflow.coded import CodedWorkflow
 from ..workflow.nodes import (
     ChildNode,
     LoopNode,
@@ -27,6 +28,7 @@ from ..workflow.nodes import (
     works_of,
 )
 from ..workflow.registry import Definition
+from ..workflow.steps import Step
 
 CONTAINERS = (list, dict, set, bytearray, deque)
 CHANGES = frozenset(
@@ -45,10 +47,13 @@ ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
 STORES = ("STORE_GLOBAL", "STORE_DEREF", "DELETE_GLOBAL", "DELETE_DEREF")
 SUBSCRIPTS = ("STORE_SUBSCR", "DELETE_SUBSCR")
 
+BODY = "body"
+"""What the body of a workflow is called, as a step and as a role."""
+
 
 @attrs.frozen(slots=True)
 class Role:
-    """A function of a definition: its step (or ``returns``), and what it is there for."""
+    """A function of a definition: its step (or ``returns``, or ``body``), and what it is for."""
 
     step: str
     what: str
@@ -58,6 +63,18 @@ class Role:
     def shapes(self) -> bool:
         """Whether it shapes the run, where a handler does its work."""
         return self.what not in ("handler", "compensate")
+
+    @property
+    def functions(self) -> tuple[FunctionType, ...]:
+        """The function and what it reaches: a body what it calls, not what it only names, since
+        that is handed to ``ctx.step``."""
+        return reached(self.function, called=self.what == BODY)
+
+    def uses(self) -> Iterator[tuple[FunctionType, Use]]:
+        """What these use from outside."""
+        for function in self.functions:
+            for use in uses_of(function, nested=self.what != BODY):
+                yield function, use
 
 
 @attrs.frozen(slots=True)
@@ -91,6 +108,8 @@ class Variable:
 
 def roles_of(workflow: Definition) -> Iterator[Role]:
     """Every function that the author of a workflow has given it."""
+    if isinstance(workflow, CodedWorkflow):
+        yield from _roles_of_body(workflow)
     for node in getattr(workflow, "nodes", ()):
         for what, function in _shaping(node):
             if callable(function):
@@ -105,6 +124,47 @@ def roles_of(workflow: Definition) -> Iterator[Role]:
     returned = getattr(workflow, "returned", None)
     if returned is not None:
         yield Role("returns", "returns", returned)
+
+
+def _roles_of_body(workflow: CodedWorkflow[Any, Any]) -> Iterator[Role]:
+    body = Role(BODY, BODY, workflow.body)
+    yield body
+    for name, found in named_in(workflow).items():
+        if isinstance(found, Step):
+            yield Role(name, "handler", found.function)
+            if found.work.undo is not None:
+                yield Role(name, "compensate", found.work.undo.handler)
+        else:
+            yield Role(name, "handler", found)
+
+
+def named_in(workflow: CodedWorkflow[Any, Any]) -> dict[str, Any]:
+    """The steps that a body names, by name, and the plain functions that it hands on."""
+    found: dict[str, Any] = {}
+    for _, use in Role(BODY, BODY, workflow.body).uses():
+        value = use.value
+        if isinstance(value, Step):
+            found.setdefault(value.key or value.name, value)
+        elif isinstance(value, FunctionType) and not use.called:
+            found.setdefault(value.__name__, value)
+    return found
+
+
+def strings_in(workflow: CodedWorkflow[Any, Any]) -> frozenset[str]:
+    """The strings that a body writes out, or has under a name: keys and signals among them."""
+    found: set[str] = set()
+    for function in Role(BODY, BODY, workflow.body).functions:
+        found.update(use.value for use in uses_of(function) if isinstance(use.value, str))
+        codes = [function.__code__]
+        while codes:
+            for constant in codes.pop().co_consts:
+                if isinstance(constant, CodeType):
+                    codes.append(constant)
+                elif isinstance(constant, str):
+                    found.add(constant)
+                elif isinstance(constant, tuple | frozenset):
+                    found.update(one for one in constant if isinstance(one, str))
+    return frozenset(found)
 
 
 def _shaping(node: Node) -> tuple[tuple[str, Any], ...]:
@@ -148,8 +208,9 @@ def plain(function: Any) -> FunctionType | None:
     return None
 
 
-def reached(function: Any) -> tuple[FunctionType, ...]:
-    """The function, and those of its module that it names, and so on."""
+def reached(function: Any, *, called: bool = False) -> tuple[FunctionType, ...]:
+    """The function, and those of its module that it names, and so on. ``called``: only those that
+    it calls itself."""
     first = plain(function)
     if first is None:
         return ()
@@ -159,6 +220,8 @@ def reached(function: Any) -> tuple[FunctionType, ...]:
         current = todo.pop()
         for use in uses_of(current):
             other = plain(use.value) if isinstance(use.value, FunctionType) else None
+            if called and not use.called:
+                continue
             if other is None or other.__module__ != first.__module__ or id(other) in found:
                 continue
             found[id(other)] = other
@@ -172,19 +235,20 @@ def reached(function: Any) -> tuple[FunctionType, ...]:
 @attrs.frozen(slots=True)
 class Use:
     """One place where a function uses a name from outside: the dotted name, what it stands for,
-    and whether that is changed there, or its content looked at."""
+    and whether that is changed there, its content looked at, or it is called."""
 
     dotted: str
     value: Any
     variable: Variable | None = None
     changes: bool = False
     reads: bool = True
+    called: bool = False
 
 
-def uses_of(function: FunctionType) -> tuple[Use, ...]:
-    """What a function uses from outside, nested functions and comprehensions included."""
+def uses_of(function: FunctionType, *, nested: bool = True) -> tuple[Use, ...]:
+    """What a function uses from outside, comprehensions included, and ``nested`` functions."""
     cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-    return tuple(_uses(function.__code__, function.__globals__, cells, {}))
+    return tuple(_uses(function.__code__, function.__globals__, cells, {}, nested))
 
 
 def _uses(
@@ -192,6 +256,7 @@ def _uses(
     names: dict[str, Any],
     cells: Mapping[str, CellType],
     imported: dict[str, Any],
+    nested: bool,
 ) -> Iterator[Use]:
     """``imported``: what the function itself has imported, by local name."""
     steps = [step for step in dis.get_instructions(code) if step.opname != "EXTENDED_ARG"]
@@ -209,8 +274,8 @@ def _uses(
         elif step.opname in LOADS or (step.opname == "LOAD_FAST" and name in imported):
             yield _used(steps, number, names, cells, imported)
     for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _uses(constant, names, cells, dict(imported))
+        if isinstance(constant, CodeType) and (nested or constant.co_name.startswith("<")):
+            yield from _uses(constant, names, cells, dict(imported), nested)
 
 
 def _used(
@@ -234,7 +299,17 @@ def _used(
         if after.opname not in ATTRIBUTES or not isinstance(value, ModuleType | type):
             break
         dotted, value = f"{dotted}.{after.argval}", getattr(value, str(after.argval), None)
-    return Use(dotted, value, variable, reads=not written)
+    called = _is_called(steps, number)
+    return Use(dotted, value, variable, reads=not written, called=called)
+
+
+def _is_called(steps: list[dis.Instruction], number: int) -> bool:
+    """Whether the name that is loaded here is called, and not handed on."""
+    step = steps[number]
+    if step.opname == "LOAD_GLOBAL":
+        return bool((step.arg or 0) & 1)
+    around = steps[max(0, number - 1) : number + 2]
+    return any(one.opname == "PUSH_NULL" for one in around)
 
 
 def _value(
@@ -332,8 +407,7 @@ def kept_outside(workflows: Iterable[Definition]) -> tuple[Variable, ...]:
     found: dict[Variable, None] = {}
     for workflow in workflows:
         for role in roles_of(workflow):
-            for function in reached(role.function):
-                for use in uses_of(function):
-                    if use.changes and use.variable is not None:
-                        found[use.variable] = None
+            for _, use in role.uses():
+                if use.changes and use.variable is not None:
+                    found[use.variable] = None
     return tuple(found)

@@ -63,7 +63,7 @@ def _journals(sim: Simulation) -> Iterator[Violation]:
     """I-SEQ, I-LEGAL, I-FINAL, I-REVERSE, by the kernel's own tables."""
     for run_id in sim.runs:
         try:
-            check_journal(run_id, sim.entries(run_id))
+            check_journal(run_id, sim.history(run_id))
         except DurableError as error:
             name = re.search(r"I-[A-Z]+", str(error))
             yield Violation("I-LEGAL" if name is None else name[0], str(error))
@@ -73,7 +73,7 @@ def _once(sim: Simulation) -> Iterator[Violation]:
     """I-ONCE: a unit ends once in a generation, and its handler does not begin afterwards."""
     for run_id in sim.runs:
         ends: Counter[tuple[str, str]] = Counter()
-        for entry in sim.entries(run_id):
+        for entry in sim.history(run_id):
             if entry.kind in NEW_GENERATION:
                 ends.clear()
             if entry.kind not in ENDS:
@@ -104,11 +104,13 @@ def _reverse(sim: Simulation) -> Iterator[Violation]:
     children = {run_id for run_id, _ in can_be_undone}
     for run_id in sim.runs:
         left: dict[str, None] = {}
-        for entry in sim.entries(run_id):
+        for entry in sim.history(run_id):
             unit = str(entry.unit)
+            if isinstance(entry, j.RunContinued):
+                left.clear()  # the undos of before are given up
             of_child = isinstance(entry, j.ChildCompleted) and entry.child_id in children
             of_unit = isinstance(entry, j.UnitCompleted) and (run_id, unit) in can_be_undone
-            if of_child or of_unit:
+            if of_child or of_unit or isinstance(entry, j.UndoRegistered):
                 left[unit] = None
             elif isinstance(entry, UNDO_ENDS):
                 left.pop(unit, None)
@@ -171,7 +173,7 @@ def _inbox(sim: Simulation) -> Iterator[Violation]:
 def _signals_in_order(sim: Simulation, run_id: str, taken: dict[int, Any]) -> Iterator[Violation]:
     journaled: set[int] = set()
     newest: dict[str, int] = {}
-    for entry in sim.entries(run_id):
+    for entry in sim.history(run_id):
         if not isinstance(entry, j.SignalConsumed | j.SignalRejected):
             continue
         unit, seq = str(entry.unit), entry.message
@@ -191,7 +193,7 @@ def _signals_in_order(sim: Simulation, run_id: str, taken: dict[int, Any]) -> It
             )
         newest[name] = seq
     for seq, message in taken.items():
-        if message.kind == "signal" and seq not in journaled:
+        if message.kind == "signal" and seq not in journaled and not message.renewing:
             yield Violation("I-INBOX", f"signal {message.name!r} was taken out, and never used")
 
 
@@ -256,7 +258,7 @@ def _time(sim: Simulation) -> Iterator[Violation]:
     jumped = bool(sim.fired["ClockJump"])
     for run_id in sim.runs:
         due: dict[str, int] = {}
-        for entry in sim.entries(run_id):
+        for entry in sim.history(run_id):
             unit = str(entry.unit)
             match entry:
                 case (
@@ -309,8 +311,11 @@ def _generations(sim: Simulation) -> Iterator[tuple[str, int, Any]]:
     """Every entry of every run, with its run and generation."""
     for run_id in sim.runs:
         generation = 1
-        for entry in sim.entries(run_id):
-            generation += entry.kind in NEW_GENERATION
+        for entry in sim.history(run_id):
+            if isinstance(entry, j.RunContinued):
+                generation = entry.generation
+            else:
+                generation += entry.kind in NEW_GENERATION
             yield run_id, generation, entry
 
 

@@ -7,7 +7,7 @@ A simulation of a few steps takes some milliseconds, so it can be asked for by t
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,8 +17,9 @@ from ..engine.engine import Engine
 from ..errors import DurableError, RunFinishedError
 from ..kernel.limits import Limits
 from ..workflow.registry import Definition, Registry
+from .names import Names
 from .plan import Faults, SignalAt
-from .simulation import RUN_ID, Simulation, units_of
+from .simulation import RUN_ID, Simulation
 from .world import SimulationLimitError, World
 
 QUIET = Faults()
@@ -77,27 +78,34 @@ def simulate(
     early = [(key, signal) for key, signal in sent if signal.early and not _are_late(plan)]
     workflows = (workflow, *children)
     registry = Registry(workflows)
-    _check_plan(plan, units_of(registry))
-    _check_signals(registry, workflow, [signal for _, signal in sent])
-    world = World(
-        workflows,
-        plan,
-        deps=None if deps is None else deps(),
-        begin=lambda engine: _begin(engine, workflow, input, early),
-        send=lambda engine, reverse: _send(engine, sent[::-1] if reverse else sent),
-        operate=lambda engine, what: _operate(engine, what, workflow, input),
-        resume=None if resume is NOT_GIVEN else lambda engine: _resume(engine, resume),
-        conn=conn,
-        limits=limits,
-        start_ms=start_ms,
-        forget=forget,
-    )
-    try:
-        world.run()
-    except SimulationLimitError as limit:
-        limit.simulation = Simulation(world, registry)
-        raise
-    return Simulation(world, registry)
+    units = [(fault, unit) for fault in plan.faults if (unit := getattr(fault, "unit", None))]
+    names = Names(registry, workflow.name, units, [signal.name for _, signal in sent])
+    names.before()
+
+    def live(plan: Faults) -> Simulation:
+        world = World(
+            workflows,
+            plan,
+            deps=None if deps is None else deps(),
+            begin=lambda engine: _begin(engine, workflow, input, early),
+            send=lambda engine, reverse: _send(engine, sent[::-1] if reverse else sent),
+            operate=lambda engine, what: _operate(engine, what, workflow, input),
+            resume=None if resume is NOT_GIVEN else lambda engine: _resume(engine, resume),
+            conn=conn,
+            limits=limits,
+            start_ms=start_ms,
+            forget=forget,
+        )
+        try:
+            world.run()
+        except SimulationLimitError as limit:
+            limit.simulation = Simulation(world, registry)
+            raise
+        return Simulation(world, registry)
+
+    sim = live(plan)
+    names.after(sim, lambda: live(QUIET))
+    return sim
 
 
 Sent = Sequence[tuple[str, Signal]]
@@ -117,34 +125,6 @@ def _signals(given: Mapping[str, Any] | Sequence[Signal]) -> Sent:
                 f"payload), not of {type(signal).__name__}"
             )
     return [(f"{signal.name}-{number}", signal) for number, signal in enumerate(signals)]
-
-
-def _check_plan(plan: Faults, known: Collection[str]) -> None:
-    for fault in plan.faults:
-        unit = getattr(fault, "unit", None)
-        if unit is None:
-            continue
-        step = unit.removeprefix("undo ").split("/")[0]
-        if step not in known:
-            raise DurableError(
-                f"{fault!r} names unit {unit!r}, but no step is called {step!r}; there are "
-                f"{', '.join(sorted(known)) or 'none'}"
-            )
-
-
-def _check_signals(registry: Registry, workflow: Definition, sent: Sequence[Signal]) -> None:
-    awaited = {
-        getattr(node, "signal", None)
-        for definition in registry
-        for node in getattr(definition, "nodes", ())
-    }
-    for signal in sent:
-        if signal.name not in awaited:
-            names = ", ".join(sorted(repr(name) for name in awaited if name)) or "none"
-            raise DurableError(
-                f"workflow {workflow.name!r} never waits for a signal {signal.name!r}; it waits "
-                f"for {names}"
-            )
 
 
 def _are_late(plan: Faults) -> bool:

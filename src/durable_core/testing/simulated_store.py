@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
@@ -79,13 +78,14 @@ class SimulatedStore:
         async def call() -> CommitResult:
             before = witness.before([commit.run_id for commit in commits])
             result = await self._store.commit(commits)
-            written: Counter[str] = Counter()
+            lengths = {run_id: row.entries for run_id, row in before.items()}
             for commit, verdict in zip(commits, result.verdicts, strict=True):
                 if verdict is CommitVerdict.APPLIED:
-                    written[commit.run_id] += len(commit.entries)
+                    kept = 0 if commit.renews else lengths.get(commit.run_id, 0)
+                    lengths[commit.run_id] = kept + len(commit.entries)
             for commit, verdict in zip(commits, result.verdicts, strict=True):
                 self._world.note_commit(commit, verdict)
-                witness.committed(before, commit, verdict, written[commit.run_id])
+                witness.committed(before, commit, verdict, lengths.get(commit.run_id, 0))
             self._world.changed()
             return result
 

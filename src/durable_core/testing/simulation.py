@@ -16,10 +16,10 @@ from ..kernel.journal import AttemptFailed, CompensationAttemptFailed, Entry, Ru
 from ..kernel.run import RunStatus
 from ..store import RunRecord
 from ..workflow.registry import Registry
-from .conduct import WORKFLOW
+from .names import step_of, steps_of, steps_seen, written_in
 from .plan import Faults
 from .timeline import drawn
-from .witness import Violation
+from .witness import WORKFLOW, Violation
 from .world import World
 
 RUN_ID = "run"
@@ -33,9 +33,10 @@ class Simulation:
         self.plan: Faults = world.plan
         self.deps: Any = world.deps
         self._entries: dict[str, list[Entry]] = {}
-        self._registry = registry
+        self._histories: dict[str, list[Entry]] = {}
+        self.registry = registry
         self._reader = Reader(world.codec, registry)
-        weakref.finalize(self, world.loop.bury)
+        weakref.finalize(self, world.bury)
 
     def __repr__(self) -> str:
         return f"<Simulation {self.status} under {self.plan!r}>"
@@ -97,7 +98,7 @@ class Simulation:
         return sum(
             entry.kind == kind and str(entry.unit) == path
             for run_id in self.runs
-            for entry in self.entries(run_id)
+            for entry in self.history(run_id)
         )
 
     @property
@@ -129,6 +130,13 @@ class Simulation:
             run = self.world.stored[run_id]
             self._entries[run_id] = [entry_from_record(record) for _, record in run.entries]
         return self._entries[run_id]
+
+    def history(self, run_id: str) -> list[Entry]:
+        """All entries that one of the runs ever had: also those of before it began anew."""
+        if run_id not in self._histories:
+            records = self.world.witness.history.get(run_id, [])
+            self._histories[run_id] = [entry_from_record(record) for record in records]
+        return self._histories[run_id]
 
     def outcome(self) -> tuple[Any, ...]:
         """What must not depend on the schedule: status, result, and what was done to which unit,
@@ -173,19 +181,8 @@ class Simulation:
         return self.world.stored[run_id].record()
 
     def _check_unit(self, unit: str) -> None:
-        step = unit.removeprefix("undo ").split("/")[0]
-        known = units_of(self._registry)
-        if step not in known:
+        step, known = step_of(unit), steps_of(self.registry) | steps_seen(self)
+        if step not in known | written_in(self.registry):
             raise DurableError(
                 f"no step is called {step!r}; there are {', '.join(sorted(known)) or 'none'}"
             )
-
-
-def units_of(registry: Registry) -> set[str]:
-    """What the path of a unit can begin with, in any of the workflows."""
-    return {
-        name
-        for definition in registry
-        for node in getattr(definition, "nodes", ())
-        for name in (node.name, *(name for name, _ in getattr(node, "entries", ())))
-    }

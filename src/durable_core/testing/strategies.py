@@ -22,7 +22,9 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from ..errors import DurableError
+from ..kernel.journal import UndoRegistered
 from ..kernel.policy import Retry
+from ..workflow.coded import CodedWorkflow
 from ..workflow.nodes import (
     SKIP,
     Branch,
@@ -36,6 +38,7 @@ from ..workflow.nodes import (
     works_of,
 )
 from ..workflow.registry import Definition, Registry
+from ..workflow.steps import Step
 from . import plan as f
 from .generated import (
     After,
@@ -50,6 +53,8 @@ from .generated import (
     Unit,
 )
 from .plan import Fault, Faults
+from .references import named_in
+from .simulation import Simulation
 
 __all__ = ["faults", "payloads", "schedules", "workflows"]
 
@@ -68,16 +73,19 @@ def faults(
     signals: Collection[Any] = (),
     races: bool = True,
     children: Sequence[Definition] = (),
+    seen: Simulation | None = None,
 ) -> SearchStrategy[Faults]:
     """Plans for this workflow: its units, its children's, and their compensators among them.
 
     ``signals``: what ``simulate`` is given; if there are any, they also come late and again.
     ``races`` False leaves out what may change a result by right: an operator, handlers that
     raise or are slow, late signals, a clock that jumps. ``children``: workflows that are children
-    by name only.
+    by name only. ``seen``: a simulation, whose units are taken too; a body of code may give its
+    steps keys that cannot be seen in it.
     """
     _check_size(max_faults, "max_faults", 0)
-    units = tuple(dict.fromkeys(_units(Registry((workflow, *children)))))
+    found = [*_units(Registry((workflow, *children))), *(() if seen is None else _seen(seen))]
+    units = tuple(dict.fromkeys(found))
     return _plans(max_faults, units, races, bool(signals))
 
 
@@ -180,8 +188,30 @@ def _signals() -> SearchStrategy[Fault]:
 def _units(registry: Registry) -> Iterator[str]:
     """The units whose handlers a fault can be at; of items and iterations the first three."""
     for definition in registry:
+        if isinstance(definition, CodedWorkflow):
+            yield from _units_of_body(definition)
         for node in getattr(definition, "nodes", ()):
             yield from _units_of(node)
+
+
+def _units_of_body(workflow: CodedWorkflow[Any, Any]) -> Iterator[str]:
+    """The steps that can be seen in a body; what it calls again is called ``#2``."""
+    for name, found in named_in(workflow).items():
+        yield from (name, f"{name}#2")
+        if isinstance(found, Step) and found.work.undo is not None:
+            yield f"undo {name}"
+
+
+def _seen(sim: Simulation) -> Iterator[str]:
+    """The units a simulation called, and their compensators."""
+    for call in sim.world.calls:
+        yield call.label
+        if call.has_undo and not call.label.startswith("undo "):
+            yield f"undo {call.label}"
+    for run_id in sim.runs:
+        for entry in sim.history(run_id):
+            if isinstance(entry, UndoRegistered):
+                yield f"undo {entry.unit}"
 
 
 def _units_of(node: Node) -> Iterator[str]:

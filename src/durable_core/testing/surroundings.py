@@ -8,6 +8,7 @@ of it, and afterwards everything is as it was.
 from __future__ import annotations
 
 import inspect
+import logging
 import random
 import threading
 import time
@@ -61,6 +62,18 @@ def simulated(virtual: VirtualTime) -> Iterator[None]:
 def draw_anew(seed: int, *place: object) -> None:
     """From here on ``random`` gives what follows from the seed and this place."""
     random.seed(f"{seed} {place}")
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """What the engine logs of thousands of mishaps that were meant to happen is of no use."""
+    logger = logging.getLogger("durable")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 class Outside:

@@ -15,7 +15,15 @@ from collections.abc import Callable, Mapping, Sequence
 import attrs
 
 from ..kernel.outcome import AttemptKey
-from ..store import ClaimBatch, Commit, CommitVerdict, InboxRecord, Lease, RenewResult
+from ..store import (
+    ClaimBatch,
+    Commit,
+    CommitVerdict,
+    EntryRecord,
+    InboxRecord,
+    Lease,
+    RenewResult,
+)
 from .calls import Call
 from .holdings import Holdings
 from .memory_state import StoredRun
@@ -26,9 +34,12 @@ them, and whether the run is held. A failed attempt that is followed by another 
 
 PASSING = frozenset({"attempt_failed", "compensation_attempt_failed"})
 
+WORKFLOW = "workflow"
+"""The name of a violation that is a mistake of the workflow, not of the engine."""
+
 UNIT_ENDS = frozenset({"unit_completed", "unit_failed", "unit_cancelled"})
 UNDO_ENDS = frozenset({"unit_compensated", "compensation_failed"})
-NEW_GENERATION = frozenset({"run_retried", "rollback_requested"})
+NEW_GENERATION = frozenset({"run_retried", "rollback_requested", "run_continued"})
 
 
 @attrs.frozen(slots=True)
@@ -81,13 +92,15 @@ class Landed:
 
 @attrs.frozen(slots=True)
 class Consumed:
-    """A message that a commit took out of the inbox."""
+    """A message that a commit took out of the inbox. ``renewing``: the run began anew with it, so
+    that no entry tells of it."""
 
     run_id: str
     seq: int
     kind: str
     name: str
     dedupe: str | None
+    renewing: bool = False
 
 
 @attrs.frozen(slots=True)
@@ -118,6 +131,8 @@ class Witness:
         self.landed: list[Landed] = []
         self.consumed: list[Consumed] = []
         self.breaches: list[Violation] = []
+        self.history: dict[str, list[EntryRecord]] = {}
+        """All entries of each run, also those that were removed when it began anew."""
         self.counts: Counter[str] = Counter()
         """Calls of each verb, of all (``any``), and of each handler (``handler pay``)."""
         self._rows = rows
@@ -146,7 +161,7 @@ class Witness:
         )
 
     def _lasting(self, run: StoredRun) -> int:
-        return len(run.entries) - self._passing[run.new.run_id]
+        return run.entry_count - self._passing[run.new.run_id]
 
     def store_called(self, verb: str, entries: tuple[str, ...] = ()) -> Moment:
         """A call of the store is about to be made; it commits entries of these kinds."""
@@ -213,15 +228,15 @@ class Witness:
         }
 
     def committed(
-        self, before: Mapping[str, _Row], commit: Commit, verdict: CommitVerdict, written: int
+        self, before: Mapping[str, _Row], commit: Commit, verdict: CommitVerdict, length: int
     ) -> None:
-        """A commit was answered. ``written``: entries of this run that its whole batch wrote; a
-        worker that lost a run and has it again may commit under both leases at once."""
+        """A commit was answered. ``length``: how many entries this run has to have after the whole
+        batch; a worker that lost a run and has it again may commit under both leases at once."""
         row, run = before.get(commit.run_id), self._rows().get(commit.run_id)
         if row is None or run is None:
             return
         if verdict is not CommitVerdict.APPLIED:
-            if len(run.entries) != row.entries + written:
+            if len(run.entries) != length:
                 self._breach("I-FENCE", "a commit was refused, and its entries were written")
             return
         if not row.held or row.epoch != commit.epoch:
@@ -232,7 +247,7 @@ class Witness:
                 expected=f"epoch {row.epoch}" if row.held else "no commit: nobody held the run",
                 found=f"epoch {commit.epoch}",
             )
-        if len(run.entries) != row.entries + written:
+        if len(run.entries) != length:
             self._breach("I-ATOMIC", "not all entries of a commit were written", commit)
         if any(child.run_id not in self._rows() for child in commit.children):
             self._breach("I-ATOMIC", "a child run was not created with the commit", commit)
@@ -241,10 +256,11 @@ class Witness:
             self._breach("I-ATOMIC", "a token was closed by a commit, and is still open", commit)
         self._take(row, run, commit)
         self._remember(commit)
-        last = row.entries + len(commit.entries)
+        self.history.setdefault(commit.run_id, []).extend(commit.entries)
+        first, last = commit.after_seq + 1, commit.after_seq + len(commit.entries)
         at_ms, at_s = self._clock(), self._seconds()
         event = max(0, self._event() - 1)
-        self.landed.append(Landed(commit.run_id, row.entries + 1, last, at_ms, at_s, event))
+        self.landed.append(Landed(commit.run_id, first, last, at_ms, at_s, event))
 
     def _take(self, row: _Row, run: StoredRun, commit: Commit) -> None:
         """The messages of a commit: each is taken once, and leaves the inbox."""
@@ -253,7 +269,9 @@ class Witness:
                 self._breach("I-INBOX", f"message {seq} was consumed twice", commit)
                 continue
             record, dedupe = row.inbox[seq]
-            self.consumed.append(Consumed(commit.run_id, seq, record.kind, record.name, dedupe))
+            self.consumed.append(
+                Consumed(commit.run_id, seq, record.kind, record.name, dedupe, commit.renews)
+            )
             if seq in run.inbox:
                 self._breach(
                     "I-INBOX", f"message {seq} was consumed, and is still in the inbox", commit

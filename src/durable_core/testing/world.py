@@ -34,6 +34,7 @@ from ..store import Commit, CommitVerdict
 from ..workflow.registry import Definition
 from .calls import Call, Injected, call_of
 from .conduct import Conduct, OwnLoopError
+from .given import NOTHING
 from .memory import MemoryStore
 from .memory_state import StoredRun
 from .mishaps import Mishaps
@@ -54,7 +55,7 @@ from .plan import (
 )
 from .processes import Process, ProcessLoop, current_process
 from .simulated_store import SimulatedStore
-from .surroundings import Outside, simulated
+from .surroundings import Outside, simulated, unheard
 from .timeline import Event
 from .virtual_time import DeadlockError, InlineExecutor, VirtualTime
 from .witness import Moment, Violation, Witness
@@ -114,7 +115,7 @@ class World:
             lambda: len(self.chronicle),
             lambda: self.turns,
         )
-        self.conduct = Conduct(plan.seed, self._note_conduct)
+        self.conduct = Conduct(plan.seed, self._note_conduct, keeps=not plan.faults)
         self.mishaps = Mishaps(plan, lambda: self.time.seconds)
         self.entropy = random.Random(plan.seed)
         self._begin = begin
@@ -135,12 +136,23 @@ class World:
         self._stops: dict[Process, asyncio.Event] = {}
         self._mains: dict[Process, asyncio.Task[None]] = {}
         self._workers = 0
+        self._bodies: dict[Any, None] = {}
+        self._buried = False
         self._overrun: str | None = None
         self._broken: BaseException | None = None
 
     def clock(self) -> int:
         """The store's clock."""
         return self.time.now_ms() + self._offset_ms
+
+    def bury(self) -> None:
+        """Nobody looks at the dead any more: let their bodies and their handlers end."""
+        self._buried = True
+        with unheard():
+            for body in self._bodies:
+                body.close()
+        self._bodies.clear()
+        self.loop.bury()
 
     @property
     def stored(self) -> dict[str, StoredRun]:
@@ -163,14 +175,14 @@ class World:
         """From the start to the end. Raises ``SimulationLimitError``, and what ``begin`` does.
 
         What was under way at the end, and in processes that died, is left as it stands, until
-        ``loop.bury``: the ``finally`` of a dead handler must not be seen to run.
+        ``bury``: the ``finally`` of a dead handler must not be seen to run.
         """
         try:
             asyncio.set_event_loop(self.loop)
             with simulated(self.time):
                 self._live()
         except BaseException:
-            self.loop.bury()
+            self.bury()
             raise
         finally:
             self.loop.hush()
@@ -228,6 +240,7 @@ class World:
             fallback_poll_s=None,
             renew_in_thread=False,
             calling=self._around_handler,
+            driving=self._around_body,
         )
         return Engine(
             store,
@@ -447,6 +460,13 @@ class World:
         if raising is not None:
             raise Injected(f"{label} raises, as the plan says")
         return value
+
+    def _around_body(self, body: Any, call: Callable[[], Any]) -> Any:
+        if self._buried:
+            return call()
+        self._bodies[body] = None
+        deps = NOTHING if self.plan.faults else self.deps
+        return self.conduct.drive(current_process().name, deps, call)
 
     def _note_conduct(self, found: Violation) -> None:
         event = len(self.chronicle) - 1

@@ -6,7 +6,8 @@ the new definition it
 
 - *continues*: replay asks for all that is recorded, and what is recorded still means the same;
 - *parks*: replay does not fit, so the run is held (``definition_changed``) and nothing is run;
-- would go *wrong*: replay fits, but what is recorded would be taken for something else.
+- would go *wrong*: replay fits, but what is recorded would be taken for something else;
+- is *unknown*: a body of code can only be judged by the journals of its runs.
 
 Rules: only what is recorded can clash; what is still to come may change at will. Whatever
 cannot be told from the definitions alone (which branch was taken) is judged by its worst case.
@@ -43,7 +44,7 @@ from .nodes import (
     works_of,
 )
 
-Verdict = Literal["continues", "parks", "wrong"]
+Verdict = Literal["continues", "parks", "wrong", "unknown"]
 
 
 @attrs.frozen(slots=True)
@@ -97,10 +98,12 @@ class Upgrade:
         if self.safe:
             head = f"safe: all {len(self.rows)} positions continue"
         else:
+            unknown = sum(row.verdict == "unknown" for row in self.rows)
+            cannot = f" ({unknown} cannot be judged)" if unknown else ""
             head = (
                 f"not safe: of {len(self.rows)} positions {len(self.parked)} would be parked "
-                f"and {len(self.wrong)} would go wrong; deploy the new definition with another "
-                "version, beside the old one"
+                f"and {len(self.wrong)} would go wrong{cannot}; deploy the new definition with "
+                "another version, beside the old one"
             )
         return "\n".join([head, *(f"  {row}" for row in self.rows)])
 
@@ -125,7 +128,9 @@ def _rows(old: AnyWorkflow, new: AnyWorkflow, seen: set[str]) -> Iterator[Row]:
     if old.name in seen:
         return
     seen.add(old.name)
-    if old.version == new.version:
+    if old.version == new.version and (is_code(old) or is_code(new)):
+        yield _row_of_code(old, new)
+    elif old.version == new.version:
         for position in positions(old):
             verdict, reasons = judge(old, new, position)
             yield Row(old.name, str(position), verdict, reasons)
@@ -143,6 +148,24 @@ def _rows(old: AnyWorkflow, new: AnyWorkflow, seen: set[str]) -> Iterator[Row]:
         else:
             why = f"no step starts it any more; list {name!r} in Engine(...) until they have ended"
             yield Row(name, "anywhere", "parks", (why,))
+
+
+def is_code(workflow: AnyWorkflow) -> bool:
+    """Whether its body is code, which only a replay can judge."""
+    return getattr(workflow, "body", None) is not None
+
+
+def _row_of_code(old: AnyWorkflow, new: AnyWorkflow) -> Row:
+    if is_code(old) != is_code(new):
+        why = "one of the two is a body of code, and the other is declared"
+        return Row(old.name, "anywhere", "parks", (why,))
+    if old == new:
+        return Row(old.name, "anywhere", "continues", ("nothing has changed",))
+    why = (
+        "a body of code can only be judged by its runs: give runs=[...], as engine.export(run_id) "
+        "or simulate(...) gives them"
+    )
+    return Row(old.name, "anywhere", "unknown", (why,))
 
 
 def _children(workflow: AnyWorkflow) -> dict[str, AnyWorkflow]:
