@@ -11,7 +11,10 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("durable_core", "durable_sqlite", "durable_pg", "durable_ops", "durable_pytest")
+PACKAGES = (
+    *("durable_core", "durable_sqlite", "durable_pg", "durable_ops", "durable_pytest"),
+    "durable_pydantic_ai",
+)
 
 WITHOUT_EXTRAS = """
 import sys
@@ -20,7 +23,7 @@ class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {
             "aiosqlite", "asyncpg", "hypothesis", "pytest", "cyclopts", "rich", "starlette",
-            "jinja2", "uvicorn", "opentelemetry",
+            "jinja2", "uvicorn", "opentelemetry", "pydantic", "pydantic_ai",
         }:
             raise ModuleNotFoundError(f"{name} is not installed", name=name)
 
