@@ -78,6 +78,7 @@ class Address:
     pool: Pool | None = attrs.field(repr=False)
     pooler: bool
     timeout_s: float
+    durability: str = "strict"
 
     @property
     def place(self) -> str:
@@ -128,7 +129,8 @@ class Address:
             known = cast(Any, self.pool)
             connect, args, kwargs = known._connect, known._connect_args, {**known._connect_kwargs}
         elif not self.pooler:
-            kwargs["server_settings"] = SETTINGS | limits
+            commits = {"synchronous_commit": queries.DURABILITY[self.durability]}
+            kwargs["server_settings"] = SETTINGS | commits | limits
         if self.pooler:
             kwargs["statement_cache_size"] = 0
         return connect, args, kwargs

@@ -14,11 +14,14 @@ from .schema_name import SchemaName
 from .translate import sentence
 
 
-async def check_server(conn: Any, place: str, *, plain: bool, any_isolation: bool) -> None:
+async def check_server(
+    conn: Any, place: str, *, plain: bool, any_isolation: bool, durability: str
+) -> None:
     """Raise for a server that is too old (for functions, or for ``plain`` statements), encoded
-    otherwise, or read-only; and for connections that begin transactions in a way that functions
-    do not bear, unless ``any_isolation``."""
-    ((number, encoding, isolation, read_only),) = await conn.fetch(queries.IN_FORCE)
+    otherwise, or read-only; for connections that begin transactions in a way that functions
+    do not bear, unless ``any_isolation``; and for commits of another durability, on connections
+    that we have not set up."""
+    ((number, encoding, isolation, read_only, commits),) = await conn.fetch(queries.IN_FORCE)
     oldest = schema.OLDEST_PLAIN_SERVER if plain else schema.OLDEST_SERVER
     if number < oldest:
         raise SchemaVersionError(
@@ -40,6 +43,14 @@ async def check_server(conn: Any, place: str, *, plain: bool, any_isolation: boo
         raise StoreUnavailableError(
             f"{sentence(place)} is read-only (a standby, or default_transaction_read_only is on): "
             "connect to the primary, e.g. with target_session_attrs=read-write in the DSN."
+        )
+    if (commits == "off") is not (durability == "relaxed"):
+        wanted = queries.DURABILITY[durability]
+        raise StoreUnavailableError(
+            f"Connections to {place} commit with synchronous_commit = {commits}, which is not "
+            f"durability={durability!r}: give your pool "
+            f"server_settings={{'synchronous_commit': '{wanted}'}}, or, behind a pooler, set it "
+            "for the role (ALTER ROLE ... SET), or ask for the other durability."
         )
 
 

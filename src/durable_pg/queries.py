@@ -34,8 +34,12 @@ COMMIT = "COMMIT"
 ROLLBACK = "ROLLBACK"
 IN_FORCE = """
 SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),
-    current_setting('transaction_isolation'), current_setting('transaction_read_only')
+    current_setting('transaction_isolation'), current_setting('transaction_read_only'),
+    current_setting('synchronous_commit', true)
 """
+DURABILITY = {"strict": "on", "relaxed": "off"}
+"""Of ``synchronous_commit``: whether a commit is answered only when it is flushed. Of those that
+are not, a crash of the server may take the newest, each of them whole."""
 NOW = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 NOTIFY = "SELECT pg_notify($1, $2)"
 ALIVE = "SELECT 1"

@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import asyncpg
 import asyncpg.pool
@@ -69,9 +69,10 @@ class PgStore:
     hear of changes by LISTEN (one connection more), and let others hear by NOTIFY; else the
     database is asked a few times a second. ``pooler``: for a pooler in transaction mode: no
     prepared statements, no LISTEN, explicit transactions. ``plain``: no functions in the
-    database, several round trips a verb, for engines that refuse PL/pgSQL. ``timeout_s``: how
-    long a verb may take. The clock is the database's, unless a test brings its own ``clock`` (ms
-    since 1970 UTC).
+    database, several round trips a verb, for engines that refuse PL/pgSQL. ``durability``: what
+    is acknowledged survives a crash of the server (``strict``), or the last fraction of a second
+    may be lost in one, whole and never torn (``relaxed``). ``timeout_s``: how long a verb may
+    take. The clock is the database's, unless a test brings its own ``clock`` (ms since 1970 UTC).
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class PgStore:
         listen: bool = True,
         pooler: bool = False,
         plain: bool = False,
+        durability: Literal["strict", "relaxed"] = "strict",
         timeout_s: float = TIMEOUT_S,
         clock: Callable[[], int] | None = None,
     ) -> None:
@@ -90,12 +92,15 @@ class PgStore:
                 "PgStore needs a DSN such as postgresql://user@host/database, or an asyncpg.Pool, "
                 f"not {type(dsn_or_pool).__qualname__}."
             )
+        if durability not in tuple(queries.DURABILITY):
+            raise DurableError(f"durability={durability!r} is neither 'strict' nor 'relaxed'.")
         given = isinstance(dsn_or_pool, str)
         self._address = Address(
             dsn=cast(str, dsn_or_pool) if given else None,
             pool=None if given else cast(Any, dsn_or_pool),
             pooler=pooler,
             timeout_s=timeout_s,
+            durability=durability,
         )
         self._schema = SchemaName(schema)
         self._listen = listen
@@ -140,6 +145,7 @@ class PgStore:
             listen=self._listen,
             pooler=address.pooler,
             plain=self._plain,
+            durability=cast(Any, address.durability),
             timeout_s=address.timeout_s,
             clock=self._clock,
         )
@@ -267,10 +273,10 @@ class PgStore:
         place, name = connections.place, self._schema
         known = schema.migrations(plain=self._plain)
         plain, any_isolation = self._plain, self._plain or self._address.pooler
-        timeout_s = self._address.timeout_s
+        timeout_s, durability = self._address.timeout_s, self._address.durability
         await connections.using(
             lambda conn: opening.check_server(
-                conn, place, plain=plain, any_isolation=any_isolation
+                conn, place, plain=plain, any_isolation=any_isolation, durability=durability
             ),
             timeout_s=timeout_s,
         )

@@ -24,6 +24,9 @@ SYNCHRONOUS = {
     "FULL": "PRAGMA synchronous = FULL",
     "EXTRA": "PRAGMA synchronous = EXTRA",
 }
+DURABILITY = {"strict": "FULL", "relaxed": "NORMAL"}
+"""NORMAL writes the log with every commit and flushes it at checkpoints only: a power cut may take
+the newest commits, whole, and never a part of one."""
 MAIN_FILE = "SELECT file FROM pragma_database_list WHERE name = 'main'"
 
 HAS_SCHEMA = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'durable_schema'"

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import aiosqlite
 import attrs
@@ -68,23 +68,22 @@ def _wall_clock_ms() -> int:
 class SqliteStore:
     """A ``Store`` in a SQLite file; ``:memory:`` is a database shared by its twins.
 
-    ``synchronous`` is SQLite's: FULL survives a power cut, NORMAL may lose the last commits in
-    one, but no process crash loses anything. ``patience_ms`` is how long a verb tries for a
-    lock that other processes hold. The database's clock is this machine's.
+    ``durability``: what is acknowledged survives a power cut (``strict``), or the last commits
+    may be lost in one (``relaxed``); no crash of a process loses anything, and nothing is ever
+    torn. ``synchronous`` says the same, and more, in SQLite's own words (``strict`` is FULL,
+    ``relaxed`` is NORMAL). ``patience_ms`` is how long a verb tries for a lock that other
+    processes hold. The database's clock is this machine's.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
         *,
-        synchronous: str = "FULL",
+        durability: Literal["strict", "relaxed"] | None = None,
+        synchronous: str | None = None,
         clock: Callable[[], int] | None = None,
         patience_ms: int = 30_000,
     ) -> None:
-        if synchronous not in queries.SYNCHRONOUS:
-            raise DurableError(
-                f"synchronous={synchronous!r} is none of {', '.join(queries.SYNCHRONOUS)}."
-            )
         text = os.fspath(path)
         self._in_memory = text == ":memory:"
         self._target = (
@@ -93,7 +92,7 @@ class SqliteStore:
             else os.path.abspath(text)
         )
         self._place = "the database in memory" if self._in_memory else repr(self._target)
-        self._synchronous = synchronous
+        self._synchronous = _synchronous(durability, synchronous)
         self._clock = clock or _wall_clock_ms
         self._patience_ms = patience_ms
         self._patience = Patience(patience_ms / 1_000)
@@ -356,6 +355,20 @@ class SqliteStore:
             return await verb
         except DRIVER_ERRORS as error:
             raise translated(error, self._place) from error
+
+
+def _synchronous(durability: object, synchronous: object) -> str:
+    """SQLite's word for what was asked for."""
+    if durability is None:
+        word = queries.DURABILITY["strict"] if synchronous is None else synchronous
+        if word not in tuple(queries.SYNCHRONOUS):
+            raise DurableError(f"synchronous={word!r} is none of {', '.join(queries.SYNCHRONOUS)}.")
+        return str(word)
+    if durability not in tuple(queries.DURABILITY):
+        raise DurableError(f"durability={durability!r} is neither 'strict' nor 'relaxed'.")
+    if synchronous is not None:
+        raise DurableError("Give a store durability= or synchronous=, not both.")
+    return queries.DURABILITY[str(durability)]
 
 
 def _main_file() -> Steps[str]:
