@@ -25,10 +25,10 @@ from ..workflow.suspend import Suspend
 from .alike import alike, fields_of, holds, shown
 from .findings import findings
 from .given import NOTHING, Given, arguments, copied
-from .processes import BEGUN
+from .processes import BEGUN, current_process
 from .references import BODY
 from .replaying import replayed_otherwise
-from .surroundings import draw_anew
+from .surroundings import draw_anew, unheard
 from .witness import WORKFLOW, Violation
 
 _LOOP_OF_ITS_OWN = re.compile(
@@ -48,6 +48,8 @@ class Conduct:
     seed: int
     write_down: Callable[[Violation], None]
     keeps: bool = attrs.field(default=False, kw_only=True)
+    bodies: dict[Any, None] = attrs.field(factory=dict)
+    buried: bool = False
     driven: int = 0
     """How often a body went on."""
     asked: dict[str, Any] = attrs.field(factory=dict)
@@ -90,10 +92,13 @@ class Conduct:
             self._say(label, sentence)
         return value
 
-    def drive(self, process: str, deps: Any, call: Callable[[], Any]) -> Any:
+    def drive(self, body: Any, deps: Any, call: Callable[[], Any]) -> Any:
         """Let a body go on to its next await, and look at what it has done to ``deps``."""
+        if self.buried:
+            return call()
+        self.bodies[body] = None
         self.driven += 1
-        draw_anew(self.seed, process, BODY, self.driven)
+        draw_anew(self.seed, current_process().name, BODY, self.driven)
         before = _content(deps)
         kept = NOTHING if before is NOTHING else copied(before)
         try:
@@ -106,6 +111,14 @@ class Conduct:
                     "outside of any step: nothing records that, and it is done again each time "
                     "the body is replayed, and when it is dropped; do it in a step",
                 )
+
+    def bury(self) -> None:
+        """Let the bodies of dead processes end, so that nobody hears of them again."""
+        self.buried = True
+        bodies, self.bodies = self.bodies, {}
+        with unheard():
+            for body in bodies:
+                body.close()
 
     def _say(self, label: str, sentence: str) -> None:
         self.write_down(Violation(WORKFLOW, sentence, label))

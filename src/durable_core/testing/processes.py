@@ -112,11 +112,17 @@ class _Soon(asyncio.Handle):
 
 
 class _Later(asyncio.TimerHandle):
-    """A timer that asks its process first."""
+    """A timer that asks its process first. Of those that are due at one time, the one that was set
+    first fires first: what happens must not depend on whatever other timers there are."""
 
-    __slots__ = ("process",)
+    __slots__ = ("number", "process")
 
     process: Process | None
+    number: int
+
+    def __lt__(self, other: Any) -> bool:
+        when, its = self.when(), other.when()
+        return bool(when < its or (when == its and self.number < other.number))
 
     def _run(self) -> None:
         if self.process is None or not self.process.holds_up(self):
@@ -164,6 +170,7 @@ class ProcessLoop(VirtualLoop):
         self.outside = contextvars.copy_context()
         """The context of what belongs to no process."""
         self.turns = 0
+        self._timers = 0
         self._tasks: list[asyncio.Task[Any]] = []
         self._inside: Any = self  # asyncio's own queues
 
@@ -196,6 +203,8 @@ class ProcessLoop(VirtualLoop):
         if off_s:
             when = round(when - off_s, 9)
         timer = _Later(when, callback, args, self, context)
+        self._timers += 1
+        timer.number = self._timers
         timer.process = _PROCESS.get() if context is None else context.get(_PROCESS, None)
         heapq.heappush(self._inside._scheduled, timer)
         timer._scheduled = True  # type: ignore[attr-defined]  # so that it can be cancelled
@@ -252,6 +261,8 @@ class ProcessLoop(VirtualLoop):
         Their ``finally`` blocks run then, so nobody must look at the dead any more."""
         self.hush()
         tasks, self._tasks = self._tasks, []
+        loop = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)  # whoever collects garbage has another one, if any
         with warnings.catch_warnings():
             # What a ``finally`` would have awaited, it does not.
             warnings.simplefilter("ignore", RuntimeWarning)
@@ -260,3 +271,4 @@ class ProcessLoop(VirtualLoop):
                 if not task.done():
                     with suppress(BaseException):
                         left.get_coro().close()
+        asyncio._set_running_loop(loop)

@@ -55,7 +55,7 @@ from .plan import (
 )
 from .processes import Process, ProcessLoop, current_process
 from .simulated_store import SimulatedStore
-from .surroundings import Outside, simulated, unheard
+from .surroundings import Outside, simulated
 from .timeline import Event
 from .virtual_time import DeadlockError, InlineExecutor, VirtualTime
 from .witness import Moment, Violation, Witness
@@ -136,8 +136,6 @@ class World:
         self._stops: dict[Process, asyncio.Event] = {}
         self._mains: dict[Process, asyncio.Task[None]] = {}
         self._workers = 0
-        self._bodies: dict[Any, None] = {}
-        self._buried = False
         self._overrun: str | None = None
         self._broken: BaseException | None = None
 
@@ -147,11 +145,7 @@ class World:
 
     def bury(self) -> None:
         """Nobody looks at the dead any more: let their bodies and their handlers end."""
-        self._buried = True
-        with unheard():
-            for body in self._bodies:
-                body.close()
-        self._bodies.clear()
+        self.conduct.bury()
         self.loop.bury()
 
     @property
@@ -462,11 +456,8 @@ class World:
         return value
 
     def _around_body(self, body: Any, call: Callable[[], Any]) -> Any:
-        if self._buried:
-            return call()
-        self._bodies[body] = None
         deps = NOTHING if self.plan.faults else self.deps
-        return self.conduct.drive(current_process().name, deps, call)
+        return self.conduct.drive(body, deps, call)
 
     def _note_conduct(self, found: Violation) -> None:
         event = len(self.chronicle) - 1
