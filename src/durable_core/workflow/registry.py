@@ -83,9 +83,13 @@ class Definition(Protocol):
 
 
 def is_definition(candidate: object) -> bool:
-    """Whether this looks like a workflow, and not like its class."""
+    """Whether this looks like a workflow, and not like its class.
+
+    The class is asked first: to look at a body's children is to look through its code, which
+    asks this of whatever it names, perhaps of the same workflow.
+    """
     return not isinstance(candidate, type) and all(
-        hasattr(candidate, attribute)
+        hasattr(type(candidate), attribute) or hasattr(candidate, attribute)
         for attribute in ("name", "version", "fingerprint", "input_type", "children", "program")
     )
 
