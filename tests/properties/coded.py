@@ -59,12 +59,19 @@ class Work:
     failing: int = 0
     undo: bool = False
     timeout: int | None = None
+    stubborn: bool = False
+    """It ends well though it is cancelled, and late."""
 
     def step(self) -> Step[Any, Any]:
         """As it is called by a body."""
 
         async def call(*given: Any) -> Any:
-            await asyncio.sleep(self.seconds)
+            try:
+                await asyncio.sleep(self.seconds)
+            except asyncio.CancelledError:
+                if not self.stubborn:
+                    raise
+                await asyncio.sleep(1)
             if current_step().attempt <= self.failing:
                 raise Refused(f"attempt {current_step().attempt}")
             return [self.name, *given]
@@ -168,9 +175,12 @@ class Script:
                     ctx.compensate(unregister, what)
                 case "start":
                     handles.append(await ctx.start_child(f"child-{what}", 0))
+                case _ if handles:
+                    joined = [handle.result() for handle in handles]
+                    handles.clear()
+                    told.append(seen(await ctx.settle(*joined)))
                 case _:
-                    while handles:
-                        told.append(await self._joined(handles.pop()))
+                    pass
         while handles and number < self.rounds:
             told.append(await self._joined(handles.pop()))
         if number < self.rounds:
@@ -217,6 +227,7 @@ works = st.builds(
     failing=st.sampled_from((0, 0, 0, 0, 1, 9)),
     undo=st.booleans(),
     timeout=st.sampled_from((None, None, 120)),
+    stubborn=st.booleans(),
 )
 singles = st.one_of(
     st.builds(Term, st.just("step"), works),

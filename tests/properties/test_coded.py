@@ -25,7 +25,16 @@ from tests.properties.coded import (
 )
 
 from durable_core import step, workflow
-from durable_core.testing import Faults, Signal, Simulation, faults, replay, simulate, violations
+from durable_core.testing import (
+    Faults,
+    Operate,
+    Signal,
+    Simulation,
+    faults,
+    replay,
+    simulate,
+    violations,
+)
 from durable_core.testing.checks import unsteady_units
 from durable_core.testing.explore import OTHER_DATE_MS
 from durable_core.testing.names import UnknownUnitError
@@ -101,6 +110,18 @@ def test_a_body_that_is_dropped_after_every_commit_comes_to_the_same(
     script: Script, workers: int
 ) -> None:
     judge(script, Faults(workers=workers, always_suspend=True))
+
+
+@settings(patient, max_examples=100)
+@given(script=scripts, what=st.sampled_from(("cancel", "terminate")), nth=st.integers(1, 12))
+def test_a_run_that_is_cancelled_anywhere_begins_nothing_more_and_undoes_the_rest(
+    script: Script, what: Any, nth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with cold_beside_warm(monkeypatch):
+        sim = play(script, Faults(Operate(what=what, nth=nth)))
+    assert violations(sim, compare="free") == []
+    for run_id in sim.runs:
+        assert begun_after_the_stop(sim.history(run_id)) == []
 
 
 # --- beginning anew ------------------------------------------------------------------------------
