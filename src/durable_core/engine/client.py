@@ -165,6 +165,10 @@ class Client(Reading):
             raise
         if any(result.created for result in results):
             shared.local.runs_are_due()
+            if conn is None:
+                self._ends.created(
+                    new.run_id for new, one in zip(news, results, strict=True) if one.created
+                )
         if shared.observers:
             for new, result in zip(news, results, strict=True):
                 if result.created:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from .waiting import Completed
+
 
 class Neighbour(Protocol):
     """A worker of the same engine."""
@@ -32,7 +34,7 @@ class Local:
 
     def __init__(self) -> None:
         self._workers: list[Neighbour] = []
-        self.on_ended: Callable[[str], None] = lambda run_id: None
+        self.on_ended: Callable[[str, Completed | None], None] = lambda run_id, completed: None
 
     def join(self, worker: Neighbour) -> None:
         """A worker has started."""
@@ -56,6 +58,6 @@ class Local:
                 return
         self.runs_are_due()
 
-    def run_ended(self, run_id: str) -> None:
-        """A run has ended in this process."""
-        self.on_ended(run_id)
+    def run_ended(self, run_id: str, completed: Completed | None = None) -> None:
+        """A run has ended in this process; how, if it completed."""
+        self.on_ended(run_id, completed)

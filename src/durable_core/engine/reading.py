@@ -24,7 +24,7 @@ from .owner import name_of
 from .retrying import retrying
 from .run import Timeout
 from .shared import Shared
-from .waiting import Ends
+from .waiting import Completed, Ends
 
 T = TypeVar("T")
 
@@ -129,7 +129,9 @@ class Reading:
         """The run's result when it has ended; see ``Run.result``."""
         self._check()
         timeout_s = arguments.seconds(timeout, what="timeout")
-        record = await self._ends.wait(self._run_id(run_id), timeout_s)
+        record = await self._ends.wait_for_result(self._run_id(run_id), timeout_s)
+        if isinstance(record, Completed):
+            return self._reader.result(record.record, record.entries)
         status = RunStatus(record.status)
         if status is RunStatus.COMPLETED:
             return await self._result(record)

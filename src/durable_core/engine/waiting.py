@@ -1,7 +1,13 @@
 """Waiting: who waits for a run's end, and how the end is heard of.
 
-A run that ends in this process is told by its worker at once. Ends elsewhere are looked for with
-one read over all awaited runs, whenever the store has changed, and only while anybody waits.
+Rules:
+
+1. A run that ends in this process is told by its worker at once; who waits for its result is given
+   the journal that the worker holds, and nothing is read.
+2. Ends elsewhere are looked for with one read over all awaited runs, whenever the store has
+   changed, and only while anybody waits.
+3. Who begins to wait looks first, because it may be over. Only for a run that was created here a
+   moment ago, and has not ended here, that look has time.
 """
 
 from __future__ import annotations
@@ -10,7 +16,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
+import attrs
+
 from ..errors import DurableError, RunNotFoundError, StoreUnavailableError
+from ..kernel.journal import Journal
 from ..kernel.run import RunStatus
 from ..store import RunRecord, Store
 from .clock import Backoff
@@ -18,7 +27,21 @@ from .listener import Listener
 
 log = logging.getLogger("durable.client")
 
-Waiter = asyncio.Future[RunRecord]
+RECENT = 10_000
+"""How many runs created here are remembered as such."""
+FIRST_LOOK_S = 0.02
+"""When, at the latest, it is looked whether one of them has ended elsewhere."""
+
+
+@attrs.frozen(slots=True)
+class Completed:
+    """A run that has completed in this process: its record as it was claimed, and its journal."""
+
+    record: RunRecord
+    entries: Journal
+
+
+Waiter = asyncio.Future[RunRecord | Completed]
 
 
 class Ends:
@@ -30,8 +53,11 @@ class Ends:
         self._store = store
         self._listener = listener
         self._entropy = entropy
-        self._waiters: dict[str, dict[Waiter, None]] = {}
+        self._waiters: dict[str, dict[Waiter, bool]] = {}  # True: a result is all that is wanted
         self._wanted: dict[str, None] = {}
+        self._recent: dict[str, None] = {}
+        self._later: dict[str, None] = {}
+        self._first_look: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
     async def wait(self, run_id: str, timeout_s: float | None) -> RunRecord:
@@ -40,13 +66,27 @@ class Ends:
         Raises ``RunNotFoundError``, and ``TimeoutError`` after ``timeout_s`` seconds; with 0 it
         looks once.
         """
+        found = await self._wait(run_id, timeout_s, result_only=False)
+        assert isinstance(found, RunRecord)
+        return found
+
+    async def wait_for_result(self, run_id: str, timeout_s: float | None) -> RunRecord | Completed:
+        """The same for who wants its result only, which may be at hand."""
+        return await self._wait(run_id, timeout_s, result_only=True)
+
+    async def _wait(
+        self, run_id: str, timeout_s: float | None, *, result_only: bool
+    ) -> RunRecord | Completed:
         if timeout_s == 0:
             return await self._look_once(run_id)
         waiter: Waiter = asyncio.get_running_loop().create_future()
         if not self._waiters:
             self._listener.add(self._heard)
-        self._waiters.setdefault(run_id, {})[waiter] = None
-        self._look((run_id,))
+        self._waiters.setdefault(run_id, {})[waiter] = result_only
+        if run_id in self._recent:
+            self._look_later(run_id)
+        else:
+            self._look((run_id,))
         try:
             async with asyncio.timeout(timeout_s):
                 return await waiter
@@ -64,14 +104,30 @@ class Ends:
             raise TimeoutError(f"run {run_id!r} has not ended")
         return record
 
-    def ended(self, run_id: str) -> None:
+    def created(self, run_ids: Iterable[str]) -> None:
+        """These runs were created just now, by this process."""
+        self._recent.update(dict.fromkeys(run_ids))
+        while len(self._recent) > RECENT:
+            del self._recent[next(iter(self._recent))]
+
+    def ended(self, run_id: str, completed: Completed | None) -> None:
         """A run has ended in this process."""
-        if run_id in self._waiters:
+        self._recent.pop(run_id, None)
+        waiters = self._waiters.get(run_id)
+        if not waiters:
+            return
+        if completed is not None:
+            for waiter, result_only in waiters.items():
+                if result_only and not waiter.done():
+                    waiter.set_result(completed)
+        if completed is None or not all(waiters.values()):
             self._look((run_id,))
 
     async def close(self) -> None:
         """Nobody is served any more."""
         self._listener.remove(self._heard)
+        self._recent.clear()
+        self._stop_looking_later()
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -88,6 +144,28 @@ class Ends:
             del self._waiters[run_id]
         if not self._waiters:
             self._listener.remove(self._heard)
+            self._stop_looking_later()
+
+    def _look_later(self, run_id: str) -> None:
+        self._later[run_id] = None
+        if self._first_look is None:
+            loop = asyncio.get_running_loop()
+            self._first_look = loop.call_later(FIRST_LOOK_S, self._look_now)
+
+    def _look_now(self) -> None:
+        self._first_look = None
+        later, self._later = self._later, {}
+        awaited = [run_id for run_id in later if run_id in self._waiters]
+        for run_id in awaited:
+            self._recent.pop(run_id, None)
+        if awaited:
+            self._look(awaited)
+
+    def _stop_looking_later(self) -> None:
+        self._later.clear()
+        if self._first_look is not None:
+            self._first_look.cancel()
+            self._first_look = None
 
     def _heard(self) -> None:
         self._look(self._waiters)

@@ -22,6 +22,7 @@ from ..errors import DurableError, StoreUnavailableError
 from ..kernel.outcome import Transition
 from ..kernel.program import ProgramFactory
 from ..kernel.reports import Report
+from ..kernel.run import RunStatus
 from ..store import (
     ClaimedRun,
     Commit,
@@ -46,6 +47,7 @@ from .shielded import ended, to_the_end
 from .slots import Slots
 from .transact import transact
 from .unreadable import held_or_terminated
+from .waiting import Completed
 
 log = logging.getLogger("durable.worker")
 
@@ -371,7 +373,10 @@ class Worker:
         for message in transition.messages:
             self._local.delivered(message.run_id)
         if transition.ended:
-            self._local.run_ended(runner.run_id)
+            completed = None
+            if transition.status is RunStatus.COMPLETED:
+                completed = Completed(runner.record, runner.held.journal)
+            self._local.run_ended(runner.run_id, completed)
         if not self._observers:
             return
         if transition.ended:
