@@ -238,7 +238,7 @@ class _Search:
                 continue
             self._seen.add(point.mark)
             sim = self._try(self._plan(*faults, *point.faults), base, point.compare)
-            if sim is None or point.compare != "same":
+            if sim is None or point.compare != "same" or not point.spreads:
                 continue
             later = list(points_of(sim, after=point.event))
             if point.kills and faults is begun:

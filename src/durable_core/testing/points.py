@@ -57,6 +57,9 @@ class Point:
     mark: Mark
     event: int
     compare: Compare = "same"
+    spreads: bool = True
+    """Whether places that come to light under it are tried in their turn. Not under what a worker
+    gets over by itself, or what brings to light what crashes do as well."""
 
     @property
     def kills(self) -> bool:
@@ -74,19 +77,19 @@ def points_of(sim: Simulation, *, after: int = -1) -> Iterator[Point]:
 def _of_call(moment: Moment) -> Iterator[Point]:
     verb, nth = str(moment.verb), moment.nth
 
-    def point(make: Callable[..., Fault], *how: str, **place: Any) -> Point:
+    def point(make: Callable[..., Fault], *how: str, spreads: bool = True, **place: Any) -> Point:
         mark = (make.__name__, verb, how, moment.standing, moment.entries)
-        return Point((make(**place),), mark, moment.event)
+        return Point((make(**place),), mark, moment.event, spreads=spreads)
 
     for when in WHENS:
         yield point(Crash, when, verb=verb, nth=nth, when=when)
         if verb == "commit":
             yield point(Pause, when, verb=verb, nth=nth, when=when)
-            yield point(Delay, when, verb=verb, nth=nth, when=when, seconds=SLOW_S)
+            yield point(Delay, when, spreads=False, verb=verb, nth=nth, when=when, seconds=SLOW_S)
     for kind in STORE_ERRORS:
         yield point(StoreError, kind, verb=verb, nth=nth, kind=kind)
     if verb == "commit":
-        yield point(StoreError, "outage", verb=verb, nth=nth, times=OUTAGE)
+        yield point(StoreError, "outage", spreads=False, verb=verb, nth=nth, times=OUTAGE)
         yield point(Theft, nth=nth)
     yield point(Stop, nth=moment.total)
 
@@ -113,7 +116,8 @@ def at_any_await(sim: Simulation) -> Iterator[Point]:
         event = len(sim.world.chronicle) if moment is None else moment.event
         last = sim.world.turns if moment is None else moment.turn
         for nth in range(turn + 1, last + 1):
-            yield Point((Interrupt(nth=nth),), ("Interrupt", nth), event - 1)
+            mark = ("Interrupt", nth)
+            yield Point((Interrupt(nth=nth),), mark, event - 1, spreads=False)
         turn = last
 
 
