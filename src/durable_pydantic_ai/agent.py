@@ -117,6 +117,10 @@ class DurableAgent(Generic[DepsT, OutputT]):
         while True:
             so_far, usage = after(so_far, turn), turn.usage
             if turn.next == "end":
+                if turn.calls:
+                    so_far, usage = await self._call_all(
+                        ctx, so_far, usage, turn.calls, deps, ask=False
+                    )
                 output = self._output.validate_python(turn.output)
                 return Answer(output, so_far, load_usage(usage))
             if turn.next == "response":
@@ -133,8 +137,11 @@ class DurableAgent(Generic[DepsT, OutputT]):
         usage: Json,
         calls: list[Call],
         deps: Any,
+        *,
+        ask: bool = True,
     ) -> tuple[list[Json], Json]:
-        """The history with the answers to all of these calls."""
+        """The history with the answers to all of these calls; those that wait for somebody are
+        left out if nobody is to be asked."""
         total = load_usage(usage)
         self._limits.check_before_tool_call(total + RunUsage(tool_calls=len(calls)))
         parts: dict[str, list[Json]] = {}
@@ -142,7 +149,7 @@ class DurableAgent(Generic[DepsT, OutputT]):
             (call, None) for call in calls if call.waits == "nothing"
         ]
         waiting = [call for call in calls if call.waits != "nothing"]
-        while ready or waiting:
+        while ready or (waiting and ask):
             if not ready:
                 ready, waiting = await self._ask(ctx, waiting), []
             for (call, _), called in zip(

@@ -45,6 +45,7 @@ class Turn:
     usage: Json
     """All that was used so far."""
     calls: list[Call] = attrs.field(factory=list)
+    """The tool calls to make, at the end too: those beside an output."""
     output: Any = None
 
 
@@ -64,14 +65,18 @@ def after(history: list[Json], turn: Turn) -> list[Json]:
 
 
 def answered(history: list[Json], parts: list[Json], request: Json) -> list[Json]:
-    """The history with a last request that answers all tool calls.
+    """The history with a last request that answers the tool calls of its last response.
 
-    What was found wrong about other calls of the same response may stand there already; what
-    tools show to the model as a user would comes last, as the library has it.
+    What was found about other calls of that response may stand there already. Answers stand in
+    the order of the calls; what tools show to the model as a user comes last.
     """
     if history and history[-1]["kind"] == "request":
         history, request = history[:-1], history[-1]
         parts = [*request["parts"], *parts]
-    shown = [part for part in parts if part["part_kind"] == "user-prompt"]
-    rest = [part for part in parts if part["part_kind"] != "user-prompt"]
-    return [*history, {**request, "parts": [*rest, *shown]}]
+    wanted = [part.get("tool_call_id") for part in history[-1]["parts"]]
+
+    def place(part: Json) -> int:
+        id_ = part.get("tool_call_id")
+        return wanted.index(id_) if id_ is not None and id_ in wanted else len(wanted)
+
+    return [*history, {**request, "parts": sorted(parts, key=place)}]

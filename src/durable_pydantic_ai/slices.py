@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import attrs
@@ -65,6 +65,8 @@ GATE = "durable_core"
 class Gate(AbstractCapability[AgentDepsT]):
     """Defers every tool call that could be made: each is to be a step of its own."""
 
+    deferred: list[Call] = field(default_factory=list)
+
     async def wrap_tool_execute(
         self,
         ctx: RunContext[AgentDepsT],
@@ -75,7 +77,12 @@ class Gate(AbstractCapability[AgentDepsT]):
         handler: Any,
     ) -> Any:
         """In place of the call."""
-        raise CallDeferred({GATE: {"sequential": tool_def.sequential}})
+        sequential = bool(tool_def.sequential)
+        arguments = call.args_as_dict()
+        self.deferred.append(
+            Call(call.tool_call_id, call.tool_name, arguments, sequential=sequential)
+        )
+        raise CallDeferred({GATE: {"sequential": sequential}})
 
 
 @attrs.frozen(slots=True)
@@ -98,12 +105,12 @@ class Slices:
 
     async def response(self, history: list[Json], usage: Json, deps: Any) -> Turn:
         """What the last response of the history comes to, but for its tool calls."""
-        gate: list[Any] = [Gate()]
-        async with self._begin(load(history), deps, usage=usage, capabilities=gate) as run:
+        gate: Gate[Any] = Gate()
+        async with self._begin(load(history), deps, usage=usage, capabilities=[gate]) as run:
             node = await first(run)
             if not isinstance(node, CallToolsNode):  # a text, which is not to be asked for again
                 node = CallToolsNode(last_response(run.all_messages()))
-            return self._turn(history, run, await run.next(node))
+            return self._turn(history, run, await run.next(node), beside=gate.deferred)
 
     async def call(self, history: list[Json], call: Call, reply: Reply, deps: Any) -> Called:
         """Make one tool call of the last response."""
@@ -140,7 +147,13 @@ class Slices:
         ) as run:
             yield run
 
-    def _turn(self, history: list[Json], run: AgentRun[Any, Any], node: Any) -> Turn:
+    def _turn(
+        self,
+        history: list[Json],
+        run: AgentRun[Any, Any],
+        node: Any,
+        beside: Sequence[Call] = (),
+    ) -> Turn:
         messages = list(run.all_messages())
         if isinstance(node, ModelRequestNode):
             return self._record("request", history, run, [*messages, node.request])
@@ -151,7 +164,8 @@ class Slices:
             calls = calls_of(output, last_response(messages))
             return self._record("tools", history, run, messages, calls=calls)
         value = self.output.dump_python(output, mode="json")
-        return self._record("end", history, run, messages, output=value)
+        # Calls beside an output that are to be made all the same (`end_strategy`).
+        return self._record("end", history, run, messages, output=value, calls=list(beside))
 
     def _record(
         self,

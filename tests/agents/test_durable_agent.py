@@ -11,9 +11,13 @@ from pydantic_ai import (
     Agent,
     ApprovalRequired,
     DeferredToolRequests,
+    EndStrategy,
+    ModelMessage,
+    ModelRequest,
     ModelRetry,
     RunContext,
     ToolOutput,
+    ToolReturnPart,
     UsageLimits,
 )
 from pydantic_ai.models.test import TestModel
@@ -96,6 +100,49 @@ async def test_what_it_gives_is_typed() -> None:
 
     async with Engine("memory://", [ask]) as engine, engine.worker():
         assert await (await engine.start(ask)).result(timeout=10) == 7
+
+
+@pytest.mark.parametrize("strategy", ["early", "graceful", "exhaustive"])
+@pytest.mark.parametrize("first", ["look", "ask", "final_result"])
+async def test_tools_that_are_called_beside_an_output_are_treated_as_by_the_library(
+    strategy: EndStrategy, first: str
+) -> None:
+    wanted: list[tuple[str, str, dict[str, object]]] = [
+        ("c1", "look", {}),
+        ("c2", "final_result", {"name": "Oslo", "people": 7}),
+        ("c3", "ask", {}),
+    ]
+    wanted.sort(key=lambda call: call[1] != first)
+    script = Script(calls(*wanted))
+    agent: Agent[None, City] = Agent(script.model, output_type=City, end_strategy=strategy)
+    looked: list[int] = []
+
+    @agent.tool_plain
+    async def look() -> str:
+        looked.append(1)
+        return "seen"
+
+    @agent.tool_plain(requires_approval=True)
+    async def ask() -> str:
+        raise AssertionError("nobody said yes")
+
+    def told(messages: list[ModelMessage]) -> list[tuple[str, str]]:
+        last = messages[-1]
+        assert isinstance(last, ModelRequest)
+        parts = [part for part in last.parts if isinstance(part, ToolReturnPart)]
+        return sorted((part.tool_call_id, str(part.content)) for part in parts)
+
+    durable = DurableAgent(agent)
+
+    @workflow
+    async def run(ctx: WorkflowContext) -> list[tuple[str, str]]:
+        return told((await durable.run(ctx, "which city?")).messages())
+
+    plain = told((await agent.run("which city?")).all_messages())
+    async with Engine("memory://", [run]) as engine, engine.worker():
+        assert await (await engine.start(run)).result(timeout=10) == plain
+
+    assert len(looked) == (0 if strategy == "early" else 2)
 
 
 async def test_an_output_type_that_cannot_be_read_is_asked_for() -> None:

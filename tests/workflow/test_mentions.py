@@ -13,12 +13,12 @@ async def countdown(ctx: WorkflowContext, n: int) -> list[int]:
 
 @workflow
 async def ping(ctx: WorkflowContext, n: int) -> str:
-    return "ping" if n == 0 else f"ping {await ctx.child(pong, n - 1)}"
+    return "ping" if n == 0 else "ping " + await ctx.child(pong, n - 1)
 
 
 @workflow
 async def pong(ctx: WorkflowContext, n: int) -> str:
-    return "pong" if n == 0 else f"pong {await ctx.child(ping, n - 1)}"
+    return "pong" if n == 0 else "pong " + await ctx.child(ping, n - 1)
 
 
 @workflow
