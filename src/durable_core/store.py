@@ -136,7 +136,7 @@ class RunRecord:
         )
 
 
-@attrs.frozen(slots=True, kw_only=True)
+@attrs.define(slots=True, kw_only=True)
 class EntryRecord:
     """One journal entry as stored. ``meta`` is the kernel's JSON; ``format`` its version."""
 
@@ -287,7 +287,7 @@ class Release:
     pin: str | None = None
 
 
-@attrs.frozen(slots=True, kw_only=True)
+@attrs.define(slots=True, kw_only=True)
 class Commit:
     """One run's transition; all of it lands, or none.
 

@@ -16,7 +16,7 @@ from .ids import RUN_UNIT, UnitKey
 from .value import Payload
 
 
-@attrs.frozen(slots=True, kw_only=True)
+@attrs.define(slots=True, kw_only=True)
 class Entry:
     """One fact. ``seq`` numbers a run's entries from 1 without gap; ``at_ms`` is store time."""
 
@@ -29,7 +29,7 @@ class Entry:
 # --- calls -------------------------------------------------------------------------------
 
 
-@attrs.frozen(slots=True, kw_only=True)
+@attrs.define(slots=True, kw_only=True)
 class UnitCompleted(Entry):
     """A handler's result. ``verdict`` is the decision recorded with it (loops), ``name`` what was
     called where the unit's own name does not say it; so in the next three."""

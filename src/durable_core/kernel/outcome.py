@@ -17,7 +17,7 @@ from .value import Payload
 # --- to a program ------------------------------------------------------------------------
 
 
-@attrs.frozen(slots=True)
+@attrs.define(slots=True)
 class Completed:
     """The step is done. ``verdict`` is what ``Call.conclude`` recorded, else None."""
 
@@ -81,7 +81,7 @@ class Ending:
 # --- what decide answers ---------------------------------------------------------------
 
 
-@attrs.frozen(slots=True)
+@attrs.define(slots=True)
 class Attempting:
     """Start attempt ``number`` now."""
 
@@ -95,7 +95,7 @@ class Holding:
     until_ms: int | None = None
 
 
-@attrs.frozen(slots=True)
+@attrs.define(slots=True)
 class Recording:
     """Append this entry, then ask again. ``child`` is to be started with it, and the message
     ``consumed`` leaves the inbox."""
@@ -118,7 +118,7 @@ class AttemptKey(NamedTuple):
     compensating: bool = False
 
 
-@attrs.frozen(slots=True, kw_only=True)
+@attrs.define(slots=True, kw_only=True)
 class Attempt:
     """One call of a handler to be made once the transition is committed.
 
@@ -189,7 +189,7 @@ class Outgoing:
     anyone: bool = False
 
 
-@attrs.frozen(slots=True, kw_only=True)
+@attrs.define(slots=True, kw_only=True)
 class Transition:
     """The kernel's full answer for a run: the unit of commit, then what to do once it landed.
 

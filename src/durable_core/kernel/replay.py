@@ -108,6 +108,11 @@ class Frontier:
         return self.ending is not None or self.failure is not None
 
     @property
+    def stands(self) -> bool:
+        """Whether the program cannot go on: it waits for an outcome, or is over."""
+        return self.over or (self.started and self.outcome is None)
+
+    @property
     def continues(self) -> bool:
         """Whether the program has ended only to begin anew."""
         return self.ending is not None and self.ending.continues

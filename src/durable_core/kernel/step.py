@@ -33,7 +33,7 @@ class Undo:
     child: bool = False
 
 
-@attrs.frozen(slots=True, kw_only=True)
+@attrs.define(slots=True, kw_only=True)
 class Call:
     """Run a handler as one unit.
 

@@ -162,9 +162,11 @@ class Held:
         if self._fold.ended is not None:
             return  # reopened by a message that changes nothing: it ends as it had ended
         self._fire_due()
-        self._drive(self._take_undecided())
+        frontier = self._frontier
+        if self._undecided or (frontier is not None and not frontier.stands):
+            self._drive(self._take_undecided())
         self._pass_deadline()
-        self._ender.conclude(draft, self._frontier)
+        self._ender.conclude(draft, frontier)
         if draft.renews:
             self._begin_anew(draft)
         self._queue_undo()
@@ -297,7 +299,7 @@ class Held:
                 self._decide(frontier, todo.popleft(), todo, recorded_only=recorded_only)
             if not recorded_only:
                 self._drop_losers(frontier)
-            if frontier.over or (frontier.started and frontier.outcome is None):
+            if frontier.stands:
                 return
             self._add(todo, frontier.proceed())
 

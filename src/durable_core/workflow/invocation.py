@@ -23,7 +23,7 @@ from .results import UnitValue
 from .scope import Carried, Items, Place, RunScope
 
 
-@attrs.frozen(slots=True, kw_only=True)
+@attrs.define(slots=True, kw_only=True)
 class Invocation:
     """What to call for an attempt, and how to read its value.
 

@@ -28,7 +28,7 @@ TypeOf = Callable[[UnitKey], Any]
 # --- references ------------------------------------------------------------------------------
 
 
-@attrs.frozen(slots=True)
+@attrs.define(slots=True)
 class UnitValue:
     """The value of one unit."""
 
