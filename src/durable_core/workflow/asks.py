@@ -180,10 +180,11 @@ def check_parts(body: Body, what: str, parts: Sequence[Any]) -> None:
                 "...), and for child handles handle.result()",
                 run_id=run.run_id,
             )
-        if one.owner is not body or id(one) in seen or one.outcome is not None:
+        is_spent = one.asked or one.outcome is not None
+        if one.owner is not body or id(one) in seen or is_spent:
             raise NondeterminismError(
                 f"ctx.{what} was given {one!r}, which is of another run, stands there twice, or "
-                "was awaited before; ask for it anew",
+                "was awaited or handed on before; ask for it anew",
                 run_id=run.run_id,
             )
         seen.add(id(one))

@@ -200,6 +200,12 @@ class Body:
                 f"the body of workflow {self.plan.name!r} awaited {awaited!r} of another run; "
                 "each run has a context of its own"
             )
+        if awaited.again:
+            self._refuse(
+                f"the body of workflow {self.plan.name!r} awaited {awaited.label!r}, which it had "
+                "handed to ctx.all, ctx.settle or ctx.first; await those instead, and of a race "
+                "nothing but the winner: the others are cancelled, so ask for it anew"
+            )
         self._standing = awaited
         return awaited.ask
 

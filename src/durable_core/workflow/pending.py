@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 from ..errors import StepFailed
 from ..kernel.outcome import Completed, Failed, Outcome, Settled, TimedOut, Won
-from ..kernel.step import All, Ask, First
+from ..kernel.step import All, Ask, First, Join
 from ..kernel.value import Payload
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ class Owner(Protocol):
 class Pending(Generic[T_co]):
     """Something a body asked for; ``await`` it, or hand it to ``ctx.all`` and its kin."""
 
-    __slots__ = ("_read", "ask", "label", "on_outcome", "outcome", "owner")
+    __slots__ = ("_read", "again", "ask", "asked", "label", "on_outcome", "outcome", "owner")
 
     def __init__(self, owner: Owner, label: str, ask: Ask, read: Read) -> None:
         """``label`` is what it is called when it failed, e.g. the step's key."""
@@ -61,6 +61,11 @@ class Pending(Generic[T_co]):
         self.ask = ask
         self.outcome: Outcome | None = None
         self.on_outcome: Callable[[], None] | None = None
+        self.asked = False
+        """Whether it was awaited, or is a part of another one; the end of a child may be awaited
+        again."""
+        self.again = False
+        """Whether it is awaited though it was asked for before, and came to nothing."""
         self._read = read
 
     def __repr__(self) -> str:
@@ -68,12 +73,18 @@ class Pending(Generic[T_co]):
 
     def __await__(self) -> Generator[Pending[Any], None, T_co]:
         if self.outcome is None:
-            self.owner.taken(self)
+            self.again = self.asked
+            self.take()
             yield self
         found = self.found()
         if isinstance(found, StepFailed):
             raise found
         return found
+
+    def take(self) -> None:
+        """It is awaited, or part of another one."""
+        self.asked = not isinstance(self.ask, Join)
+        self.owner.taken(self)
 
     def come_out(self, outcome: Outcome) -> None:
         """The kernel has told what it came to."""
@@ -100,7 +111,7 @@ class Group(Pending[T_co]):
         super().__init__(owner, label, ask, read)
         self.parts = parts
         for part in parts:
-            owner.taken(part)
+            part.take()
 
     def found(self) -> T_co | StepFailed:
         """The outcomes are handed down first, so that each part can be read alone too."""
