@@ -32,23 +32,28 @@ class Question:
     signal: str
     tool: str
     args: Any
+    unit: str
+    """The unit of the run that waits; another one when the same call waits again."""
 
 
 async def questions(run: Run[Any]) -> list[Question]:
     """The tool calls of this run that wait for somebody now."""
-    waiting = [wait.name for wait in (await run.info()).waiting_for if wait.kind == "signal"]
+    waiting = [wait for wait in (await run.info()).waiting_for if wait.kind == "signal"]
     if not waiting:
         return []
-    calls: dict[str, Question] = {}
+    calls: dict[str, Any] = {}
     for entry in await run.journal():
         value = entry.value
         if entry.kind != "unit_completed" or not isinstance(value, dict):
             continue
         for call in value.get("calls") or ():
             for kind in ("approval", "answer"):
-                signal = f"{kind}.{call['id']}"
-                calls[signal] = Question(signal, call["tool"], call["args"])
-    return [calls[name] for name in waiting if name in calls]
+                calls[f"{kind}.{call['id']}"] = call
+    return [
+        Question(name, calls[name]["tool"], calls[name]["args"], wait.unit or name)
+        for wait in waiting
+        if (name := wait.name) is not None and name in calls
+    ]
 
 
 async def approve(
@@ -69,4 +74,4 @@ async def answer(run: Run[Any], question: Question, value: object) -> None:
 
 
 async def _say(run: Run[Any], question: Question, payload: object) -> None:
-    await run.signal(question.signal, payload, dedupe_id=question.signal)
+    await run.signal(question.signal, payload, dedupe_id=question.unit)

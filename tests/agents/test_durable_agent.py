@@ -58,9 +58,9 @@ async def finished(agent: DurableAgent[Any, Any], prompt: str = "hello") -> tupl
         return result, [str(entry.unit) for entry in done]
 
 
-async def asked(run: Run[Any]) -> Question:
+async def asked(run: Run[Any], *, after: Question | None = None) -> Question:
     """The one question of a run that waits for somebody."""
-    while not (found := await questions(run)):
+    while (found := await questions(run)) in ([], [after]):
         with pytest.raises(TimeoutError):
             await run.wait(timeout=0.01)
     (question,) = found
@@ -289,6 +289,23 @@ async def test_a_conversation_goes_on_with_its_history() -> None:
     async with Engine("memory://", [talk]) as engine, engine.worker():
         run = await engine.start(talk)
         assert await run.result(timeout=10) == ["hello Ada", "you are Ada", "1", "4"]
+
+
+async def test_a_call_id_that_comes_again_is_asked_about_again() -> None:
+    wanted = calls(("c1", "delete", {"path": "old"}))
+    durable = DurableAgent(deleting(Script(wanted, heard)))
+
+    @workflow
+    async def twice(ctx: WorkflowContext) -> list[str]:
+        return [(await durable.run(ctx, "tidy up")).output for _ in range(2)]
+
+    async with Engine("memory://", [twice]) as engine, engine.worker():
+        run = await engine.start(twice)
+        first = await asked(run)
+        await approve(run, first)
+        await deny(run, await asked(run, after=first), "not again")
+
+        assert await run.result(timeout=10) == ["old is gone", "not again"]
 
 
 async def test_another_engine_goes_on_where_the_first_one_stopped(tmp_path: Path) -> None:
