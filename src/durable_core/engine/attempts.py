@@ -9,6 +9,8 @@ Rules:
    ``CancelledError`` of its own making. Only our own ``stop`` gives ``AttemptStopped``; a
    result that comes all the same is a result.
 4. A value is encoded here, once; one that cannot be encoded fails the attempt for good.
+5. The task of an attempt always begins, and gives its slot back at its end: a task that is
+   cancelled before it has begun would never run its ``finally``.
 """
 
 from __future__ import annotations
@@ -117,6 +119,7 @@ class Call:
     __slots__ = (
         "_abandoned",
         "_around",
+        "_began",
         "_invocation",
         "_limit_ms",
         "_reported",
@@ -141,6 +144,7 @@ class Call:
         """Called when the handler has really ended."""
         self._reporter = reporter
         self._around = around
+        self._began = False
         self._reported = False
         self._stopping = False
         self._settling = False
@@ -184,7 +188,7 @@ class Call:
             self._interrupt()
 
     def _interrupt(self) -> None:
-        if self._task is None or self._task.done() or self._settling:
+        if not self._began or self._task is None or self._task.done() or self._settling:
             return
         self._cancel_timer()
         grace_s = self._around.limits.cancel_grace.total_seconds()
@@ -215,7 +219,18 @@ class Call:
 
     # --- the call ------------------------------------------------------------------------------
 
+    @property
+    def task(self) -> asyncio.Task[None]:
+        """The task of a call that was started."""
+        assert self._task is not None, "it was started"
+        return self._task
+
     async def _run(self) -> None:
+        self._began = True
+        if self._stopping:
+            self._free()
+            self._report(AttemptStopped(self.attempt.key))
+            return
         observers = self._around.observers
         began = asyncio.get_running_loop().time() if observers else 0.0
         if observers:
@@ -232,15 +247,18 @@ class Call:
             report = self._failed(error)
         finally:
             self._cancel_timer()
-            # It holds on to this call: what is over must not need the garbage collector.
-            freed, self.freed = self.freed, _nobody
-            freed()
+            self._free()
         if report is not None:
             self._report(report)
         if observers:
             duration_s = asyncio.get_running_loop().time() - began
             outcome = "succeeded" if report is None else OUTCOMES[type(report)]
             observers.tell(AttemptEnded(**self._facts(), outcome=outcome, duration_s=duration_s))
+
+    def _free(self) -> None:
+        # It holds on to this call: what is over must not need the garbage collector.
+        freed, self.freed = self.freed, _nobody
+        freed()
 
     async def invoke(self, conn: Any = None) -> Report:
         """Call the handler (with the connection of an open transaction) and encode its value.

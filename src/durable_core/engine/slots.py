@@ -75,12 +75,11 @@ class Slots:
         call = Call(attempt, reporter, self._around)
         call.freed = partial(self._free, reporter, call)
         self._calls.setdefault(reporter, {})[attempt.key] = call
-        task = call.start()
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.add(call.start())
 
     def _free(self, reporter: Reporter, call: Call) -> None:
         self._taken -= 1
+        self._tasks.discard(call.task)
         calls = self._calls.get(reporter)
         key = call.attempt.key
         if calls is not None and calls.get(key) is call:  # else: abandoned, and tried again
