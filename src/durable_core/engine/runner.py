@@ -46,6 +46,10 @@ class Surface(Protocol):
     slots: Slots
     draining: bool
 
+    def soon(self, runner: Runner) -> None:
+        """Have its ``turn`` called in the next turn of the loop."""
+        ...
+
     def submit(self, commit: Commit, answer: Answer) -> None:
         """Have this written."""
         ...
@@ -173,11 +177,15 @@ class Runner:
         """Advance after everything that happens in this turn of the loop."""
         if not self._scheduled and not self._busy:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._turn)
+            self._surface.soon(self)
 
-    def _turn(self) -> None:
+    def turn(self) -> None:
+        """What ``soon`` asked for."""
         self._scheduled = False
-        self._go_on()
+        try:
+            self._go_on()
+        except Exception as error:
+            self.fail(error)
 
     # --- decide, commit, act -------------------------------------------------------------------
 

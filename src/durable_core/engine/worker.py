@@ -100,6 +100,7 @@ class Worker:
             transaction_ms=max(1, self._lease_ms // 3),
             calling=shared.host.calling,
         )
+        self._turns: list[Runner] = []
         self._claims = Claims(
             shared.store,
             shared.clock,
@@ -331,6 +332,17 @@ class Worker:
         self.submit(commit, answer)
 
     # --- what runners need (runner.Surface) ------------------------------------------------------
+
+    def soon(self, runner: Runner) -> None:
+        """Have its ``turn`` called; all of one turn of the loop by one call."""
+        if not self._turns:
+            asyncio.get_running_loop().call_soon(self._take_turns)
+        self._turns.append(runner)
+
+    def _take_turns(self) -> None:
+        turns, self._turns = self._turns, []
+        for runner in turns:
+            runner.turn()
 
     def submit(self, commit: Commit, answer: Answer) -> None:
         """Have this written."""
