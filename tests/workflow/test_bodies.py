@@ -517,3 +517,47 @@ def test_both_styles_are_workflows_and_call_each_other() -> None:
     whole = Workflow("whole", input=int).child("o", outer)
     assert isinstance(outer, Workflow)
     assert simulate(whole, 3).result == {"o": {"a": 4}}
+
+
+def test_a_handle_stands_for_the_end_of_its_child() -> None:
+    @workflow
+    async def parent(ctx: WorkflowContext[Book]) -> list[Any]:
+        one, two = await ctx.start_child(kid, 1), await ctx.start_child(kid, 2)
+        handles: list[Any] = [one, two]
+        return [await ctx.all(*handles), await one]
+
+    assert simulate(parent, None, deps=Book).result == [[10, 20], 10]
+
+
+@workflow
+async def drawn(ctx: WorkflowContext, items: list[str]) -> None:
+    await ctx.all(*(ctx.step(reserve, item) for item in items))
+    if await ctx.wait_for_signal("go", bool, timeout=60):
+        await ctx.step(double.with_options(key="twice"), 2)
+    while ctx.random() < 0.5:
+        await ctx.sleep(1)
+        await ctx.step(double, 1)
+        await ctx.step(double, 2)
+    await (await ctx.start_child(kid, 3))
+
+
+def test_a_body_is_drawn_as_its_code_asks() -> None:
+    graph = drawn.graph()
+    assert [(part.kind, part.id, part.facts) for part in graph.parts[1:-1]] == [
+        ("step", "reserve", ("for each item",)),
+        ("signal", "go", ()),
+        ("step", "twice", ("in a branch",)),
+        ("sleep", "sleep", ("in a loop",)),
+        ("step", "double", ("in a loop",)),
+        ("step", "double#2", ("in a loop",)),
+        ("child", "kid", ()),
+    ]
+    assert [part.id for part in graph.parts if part.compensable] == ["reserve"]
+    assert len(graph.links) == len(graph.parts) - 1
+    assert "reserve" in drawn.to_mermaid()
+
+
+def test_a_body_without_source_is_drawn_empty() -> None:
+    names: dict[str, Any] = {}
+    exec("async def hidden(ctx): await ctx.sleep(1)", names)  # noqa: S102
+    assert len(workflow(names["hidden"]).graph().parts) == 2

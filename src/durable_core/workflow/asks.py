@@ -177,7 +177,7 @@ def check_parts(body: Body, what: str, parts: Sequence[Any]) -> None:
             raise NondeterminismError(
                 f"ctx.{what} takes what ctx.step(...), ctx.sleep(...) and the like give, not "
                 f"{type(one).__name__}; for a function write ctx.{what}(ctx.step(function, ...), "
-                "...), and for child handles handle.result()",
+                f"...), and of a list ctx.{what}(*them)",
                 run_id=run.run_id,
             )
         is_spent = one.asked or one.outcome is not None

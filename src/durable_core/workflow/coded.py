@@ -21,11 +21,13 @@ from .callables import Function, describe, is_async, parameter_type, result_type
 from .checks import check_workflow
 from .coroutine import Body, BodyPlan, program_factory
 from .definition import Workflow
+from .diagram import Graph, graph_of_body
 from .known import Known, known_classes
 from .loose import codec_of
 from .mentions import mentioned
 from .names import refuse
 from .nodes import Node
+from .outline import outline_of
 from .registry import ChildLink, Lowering
 from .steps import Step
 from .workflow_context import WorkflowContext
@@ -54,6 +56,15 @@ class CodedWorkflow(Workflow[InputT, ResultT], Generic[InputT, ResultT]):
 
     def __repr__(self) -> str:
         return f"<Workflow {self.name!r} version {self.version!r}: async def {self.body.__name__}>"
+
+    def graph(self) -> Graph:
+        """What its code asks for, one after another as it stands there, as data."""
+        undone = {
+            one.key or one.name
+            for one in self._mentioned
+            if isinstance(one, Step) and one.work.undo is not None
+        }
+        return graph_of_body(self.name, self.version, outline_of(self.body), undone)
 
     # --- what the engine asks ------------------------------------------------------------------
 

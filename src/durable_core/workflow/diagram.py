@@ -6,9 +6,9 @@ Mermaid here or another elsewhere, is made of that graph alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from datetime import datetime
-from typing import Literal, assert_never
+from typing import Literal, assert_never, cast
 
 import attrs
 
@@ -26,6 +26,7 @@ from .nodes import (
     StepNode,
     Work,
 )
+from .outline import Asked
 
 Kind = Literal[
     "start", "step", "fork", "entry", "join", "map", "route", "branch", "loop", "sleep", "signal",
@@ -76,6 +77,24 @@ def graph_of(name: str, version: str, nodes: Iterable[Node]) -> Graph:
     sketch.follow(Part(START, "start", name))
     for node in nodes:
         _draw(sketch, node)
+    sketch.follow(Part(END, "end", "done"))
+    return Graph(name, version, tuple(sketch.parts), tuple(sketch.links))
+
+
+def graph_of_body(
+    name: str, version: str, outline: Iterable[Asked], compensable: Container[str]
+) -> Graph:
+    """The graph of a body of code: what it asks for, one after another as in the code."""
+    sketch = _Sketch()
+    sketch.follow(Part(START, "start", name))
+    seen: dict[str, int] = {}
+    for asked in outline:
+        count = seen[asked.name] = seen.get(asked.name, 0) + 1
+        part_id = asked.name if count == 1 else f"{asked.name}#{count}"
+        kind = cast(Kind, asked.kind)
+        sketch.follow(
+            Part(part_id, kind, asked.name, asked.facts, compensable=asked.name in compensable)
+        )
     sketch.follow(Part(END, "end", "done"))
     return Graph(name, version, tuple(sketch.parts), tuple(sketch.links))
 

@@ -351,6 +351,7 @@ class WorkflowContext(Generic[DepsT_co]):
         A loser that had committed already is undone when the run is rolled back.
         """
         body = self._running("first")
+        pendings = _awaitable(pendings)
         if not pendings:
             raise ValueError("ctx.first needs something to wait for")
         asks.check_parts(body, "first", pendings)
@@ -431,6 +432,12 @@ class WorkflowContext(Generic[DepsT_co]):
 
     def _group(self, make: Any, what: str, pendings: tuple[Any, ...], limit: object) -> Any:
         body = self._running(what)
+        pendings = _awaitable(pendings)
         asks.check_parts(body, what, pendings)
         spot = Spot(f"workflow {self.workflow!r}, ctx.{what}")
         return body.add(make(body, pendings, spot.optional_count(limit, what="max_concurrency")))
+
+
+def _awaitable(parts: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A handle stands for the end of its child."""
+    return tuple(part.result() if isinstance(part, ChildHandle) else part for part in parts)
