@@ -22,10 +22,11 @@ import attrs
 from benchmarks.report import Row, emit, machine, table
 from durable_core import StepContext, Workflow
 from durable_core.testing.checks import violations
-from durable_core.testing.explore import explore, unheard
+from durable_core.testing.explore import explore
 from durable_core.testing.plan import Faults
 from durable_core.testing.points import points_of
 from durable_core.testing.simulate import simulate
+from durable_core.testing.surroundings import unheard
 
 SCHEDULES = 1_000
 REPEATS = 3
