@@ -6,6 +6,7 @@ What holds of ``planted.py`` and ``clean.py`` holds here; the steps take what th
 from __future__ import annotations
 
 import asyncio
+import enum
 import random
 import time
 import uuid
@@ -114,6 +115,17 @@ async def release_late(what: str) -> None:
     """Work that no step declared, undone."""
 
 
+class Level(enum.IntEnum):
+    """Nothing says so where it is read without an annotation."""
+
+    HIGH = 2
+
+
+@step
+async def rates():  # type: ignore[no-untyped-def]
+    return {"level": Level.HIGH, "steps": [1]}
+
+
 # --- with a mistake ------------------------------------------------------------------------------
 
 
@@ -218,6 +230,11 @@ async def waits_for_another_name(ctx: Ctx) -> None:
 
 
 @workflow
+async def takes_it_untyped(ctx: Ctx) -> None:
+    await ctx.step(rates)
+
+
+@workflow
 async def pays_without_key(ctx: Ctx) -> str:
     return await ctx.step(pay_without_key)
 
@@ -247,6 +264,7 @@ def planted_bodies() -> list[Planted]:
         planted(goes_through_a_set, "body", "sorted(...)", "findings"),
         planted(waits_for_another_name, "", "it waits for 'aproved'", "simulate",
                 how={"signals": {"approved": None}}),
+        planted(takes_it_untyped, "rates", "cannot be stored"),
         planted(pays_without_key, "pay_without_key", "paid 2 times", how={"check": paid_once}),
     ]  # fmt: skip
 

@@ -265,6 +265,28 @@ scripts = st.builds(
     rounds=st.sampled_from((0, 0, 0, 1, 2)),
 )
 
+_late = st.builds(
+    Term,
+    st.just("step"),
+    st.builds(Work, st.just("late"), seconds=st.just(45.0), undo=st.booleans(),
+              stubborn=st.just(True)),
+)  # fmt: skip
+_at_once = st.one_of(
+    st.tuples(st.just("compensate"), st.just("x")),
+    st.tuples(st.just("draw"), st.just(Work("d"))),
+    st.tuples(st.just("start"), st.just(0)),
+)
+stoppable = st.builds(
+    lambda before, late, after: Script(
+        (("await", Term("step", Work("a"))), *before, late, *after), end="raise"
+    ),
+    st.lists(_at_once, max_size=1),
+    st.tuples(st.sampled_from(("await", "try")), _late | st.builds(
+        lambda late, other: Term("all", parts=(late, other)), _late, terms)),
+    st.lists(_at_once, min_size=1, max_size=2),
+)  # fmt: skip
+"""Bodies that are told of something late, and would then record something at once."""
+
 
 # --- warm and cold -------------------------------------------------------------------------------
 

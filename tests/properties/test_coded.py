@@ -22,6 +22,7 @@ from tests.properties.coded import (
     begun_after_the_stop,
     cold_beside_warm,
     scripts,
+    stoppable,
 )
 
 from durable_core import step, workflow
@@ -47,6 +48,7 @@ patient = settings(
         HealthCheck.function_scoped_fixture,
     ]
 )
+STOPS = ("cancel", "cancel", "terminate")
 GIVEN = {name: f"{name}!" for name in SIGNALS}
 
 
@@ -113,7 +115,7 @@ def test_a_body_that_is_dropped_after_every_commit_comes_to_the_same(
 
 
 @settings(patient, max_examples=100)
-@given(script=scripts, what=st.sampled_from(("cancel", "terminate")), nth=st.integers(1, 12))
+@given(script=stoppable | scripts, what=st.sampled_from(STOPS), nth=st.integers(1, 6))
 def test_a_run_that_is_cancelled_anywhere_begins_nothing_more_and_undoes_the_rest(
     script: Script, what: Any, nth: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

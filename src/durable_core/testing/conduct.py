@@ -19,6 +19,7 @@ from ..codec.types import ANY
 from ..errors import DurableError, EncodingError, LimitExceededError
 from ..kernel.journal import RunFailed, UnitFailed
 from ..workflow.invocation import Invocation
+from ..workflow.loose import LooseCodec
 from ..workflow.registry import Definition
 from ..workflow.results import read
 from ..workflow.suspend import Suspend
@@ -177,7 +178,7 @@ def _not_the_same(invocation: Invocation, value: Any) -> Iterator[str]:
     except (EncodingError, LimitExceededError) as error:
         yield f"its handler gives what cannot be stored: {error}"
         return
-    labelled = type_ is ANY and invocation.function is not place.work.handler
+    labelled = type_ is ANY and isinstance(codec, LooseCodec) and not place.work.says_all
     if not labelled and not alike(value, again):
         yield (
             f"its handler gives {shown(value)}, which comes back as {shown(again)} when it is "
