@@ -7,6 +7,7 @@ run that begins anew again and again no signal is lost.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -25,7 +26,7 @@ from tests.properties.coded import (
     stoppable,
 )
 
-from durable_core import step, workflow
+from durable_core import TerminalError, current_step, step, workflow
 from durable_core.testing import (
     Faults,
     Operate,
@@ -126,6 +127,33 @@ def test_a_run_that_is_cancelled_anywhere_begins_nothing_more_and_undoes_the_res
         assert begun_after_the_stop(sim.history(run_id)) == []
 
 
+async def unpay(ctx: Any) -> None:
+    ctx.deps.append(f"undo {ctx.value}")
+
+
+@step(compensate=unpay)
+async def pay(what: str) -> str:
+    try:
+        await asyncio.sleep(5)
+    except asyncio.CancelledError:
+        await asyncio.sleep(1)  # too late: it is paid
+    current_step().deps.append(f"pay {what}")
+    return what
+
+
+@workflow
+async def gives_up(ctx: Ctx) -> None:
+    await ctx.first(ctx.all(ctx.step(pay, "one"), ctx.step(pay, "two")), ctx.step(note, 1))
+    await ctx.sleep(60)
+    raise TerminalError("no more")
+
+
+def test_a_loser_that_ends_well_after_its_race_is_undone() -> None:
+    for plan in (Faults(), Faults(always_suspend=True), Faults(Operate(what="cancel"))):
+        sim = simulate(gives_up, None, plan, deps=list)
+        assert sim.deps == ["pay one", "pay two", "undo two", "undo one"], plan
+
+
 # --- beginning anew ------------------------------------------------------------------------------
 
 
@@ -136,13 +164,14 @@ async def note(number: int) -> int:
 
 @workflow
 async def takes_signals(ctx: Ctx, state: list[int]) -> list[int]:
-    """It takes so many signals in a round as the last one says, and one at least."""
+    """It takes so many signals in a round as the last one says, and one at least; with the last
+    of them it begins anew at once."""
     want, *taken = state
     for _ in range(1 + want % 2):
         if len(taken) == 6:
             return taken
+        await ctx.step(note, len(taken))
         taken.append(await ctx.wait_for_signal("number", int))
-        await ctx.step(note, taken[-1])
     ctx.continue_as_new([taken[-1], *taken])
 
 
