@@ -10,7 +10,9 @@ from typing import Any
 from unittest.mock import patch
 
 import asyncpg
+import attrs
 
+from benchmarks.finished_pg import add_finished
 from benchmarks.floor import Floor
 from benchmarks.floor_pg import pg_floor
 from durable_core.errors import DurableError
@@ -39,6 +41,20 @@ class Counted(asyncpg.Connection):  # type: ignore[misc]  # asyncpg ships no typ
         return await super().execute(*args, **kwargs)
 
 
+@attrs.frozen(slots=True)
+class PgPlace:
+    """A ``Place``."""
+
+    dsn: str
+    schema: str
+
+    def store(self) -> PgStore:
+        return PgStore(self.dsn, schema=self.schema)
+
+    async def add_finished(self, count: int) -> None:
+        await add_finished(self.dsn, self.schema, count, steps=1)
+
+
 class PgGround:
     """New schemas on one server.
 
@@ -53,12 +69,21 @@ class PgGround:
         self._server = server
 
     @asynccontextmanager
-    async def store(self) -> AsyncIterator[PgStore]:
+    async def store(self, **options: Any) -> AsyncIterator[PgStore]:
         async with own_schema(self.dsn) as schema:
-            yield PgStore(self.dsn, schema=schema)
+            yield PgStore(self.dsn, schema=schema, **options)
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[PgPlace]:
+        async with own_schema(self.dsn) as schema:
+            yield PgPlace(self.dsn, schema)
 
     def floor(self) -> AbstractAsyncContextManager[Floor]:
         return pg_floor(self.dsn)
+
+    def dsn_of(self, database: str) -> str:
+        """Where this database of the server is."""
+        return self._server.dsn(database)
 
     async def version(self) -> str:
         return str(await self.conn.fetchval("SHOW server_version"))

@@ -58,15 +58,35 @@ CASES = (
 )
 
 
+class Place(Protocol):
+    """Where one store after another finds what the last one left."""
+
+    def store(self) -> Any:
+        """A store here, yet to be opened."""
+        ...
+
+    async def add_finished(self, count: int) -> None:
+        """Put so many finished runs of one step there, as the first thing."""
+        ...
+
+
 class Ground(Protocol):
     """A database to measure on."""
 
-    def store(self) -> AbstractAsyncContextManager[Any]:
-        """A new store, or its URL, for one repeat."""
+    def store(self, **options: Any) -> AbstractAsyncContextManager[Any]:
+        """A new store for one repeat, with these options."""
+        ...
+
+    def place(self) -> AbstractAsyncContextManager[Place]:
+        """A new place."""
         ...
 
     def floor(self) -> AbstractAsyncContextManager[floor.Floor]:
         """A new floor, for one repeat."""
+        ...
+
+    async def version(self) -> str:
+        """Of the database."""
         ...
 
     async def counts(self) -> Mapping[str, float]:
@@ -105,6 +125,10 @@ def workflow_of(
     return workflow
 
 
+MakeWorkflow = Callable[[int, Callable[[float], object]], Workflow[Any, Any]]
+"""Of how many steps, and whom its first handler tells how long it has waited."""
+
+
 def new_input() -> dict[str, Any]:
     """The input of a run that is started now."""
     return {"n": 1, "at": now()}
@@ -127,12 +151,14 @@ class Stopwatch:
         self.counted = {name: counts[name] - was for name, was in self._counts.items()}
 
 
-async def measure(ground: Ground, store: Any, case: Case) -> Measured:
-    """One repeat of the engine on this store."""
+async def measure(
+    ground: Ground, store: Any, case: Case, make: MakeWorkflow = workflow_of
+) -> Measured:
+    """One repeat of the engine on this store, with a workflow made by ``make``."""
     taken: list[float] = []
     waited: list[float] = []
     left = iter(range(case.runs))
-    workflow = workflow_of(case.steps, waited.append)
+    workflow = make(case.steps, waited.append)
     watch = Stopwatch(ground)
 
     async def client() -> None:
