@@ -29,7 +29,7 @@ import attrs
 
 from ..codec.failure import failure_from_exception
 from ..codec.payload import Codec
-from ..errors import EncodingError, LimitExceededError
+from ..errors import DurableError, EncodingError, LimitExceededError
 from ..kernel.event import AttemptFailed, AttemptStopped, AttemptSucceeded, AttemptSuspended
 from ..kernel.failure import Failure
 from ..kernel.limits import Limits
@@ -319,12 +319,11 @@ class Call:
             return AttemptSuspended(key, snapshot, around.entropy(16).hex())
         if not invocation.keeps_result:
             return AttemptSucceeded(key, NULL)
-        payload = around.codec.encode(
-            value,
-            invocation.result_type,
-            limit=around.limits.result,
-            what=f"the result of {key.unit}",
-        )
+        codec, type_, limit = around.codec, invocation.result_type, around.limits.result
+        try:
+            payload = codec.encode(value, type_, limit=limit)
+        except DurableError:  # said again, of what
+            payload = codec.encode(value, type_, limit=limit, what=f"the result of {key.unit}")
         return AttemptSucceeded(key, payload)
 
     async def _cancelled(self, error: BaseException) -> Report:

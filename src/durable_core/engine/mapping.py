@@ -64,8 +64,10 @@ def commit_of(transition: Transition, record: RunRecord, epoch: int, seen: int) 
         entries=tuple([entry_to_record(entry) for entry in transition.entries]),
         consumed=transition.consumed,
         seen=seen,
-        children=tuple([new_child(child, record) for child in transition.children]),
-        messages=tuple([message_of(outgoing) for outgoing in transition.messages]),
+        children=tuple([new_child(c, record) for c in transition.children])
+        if transition.children
+        else (),
+        messages=tuple([message_of(m) for m in transition.messages]) if transition.messages else (),
         tokens_opened=transition.tokens_opened,
         tokens_closed=transition.tokens_closed,
         waiting=waits_to_text(transition.waiting) if transition.waiting else None,

@@ -20,13 +20,14 @@ import attrs
 
 from ..errors import DurableError, RunNotFoundError, StoreUnavailableError
 from ..kernel.journal import Journal
-from ..kernel.run import RunStatus
+from ..kernel.run import TERMINAL
 from ..store import RunRecord, Store
 from .clock import Backoff
 from .listener import Listener
 
 log = logging.getLogger("durable.client")
 
+ENDED = frozenset(status.value for status in TERMINAL)
 RECENT = 10_000
 """How many runs created here are remembered as such."""
 FIRST_LOOK_S = 0.02
@@ -100,7 +101,7 @@ class Ends:
         record = (await self._store.get([run_id])).get(run_id)
         if record is None:
             raise RunNotFoundError(f"no run has the id {run_id!r}")
-        if not RunStatus(record.status).terminal:
+        if record.status not in ENDED:
             raise TimeoutError(f"run {run_id!r} has not ended")
         return record
 
@@ -195,7 +196,7 @@ class Ends:
                 record = found.get(run_id)
                 if record is None:
                     self._tell((run_id,), RunNotFoundError(f"no run has the id {run_id!r}"))
-                elif RunStatus(record.status).terminal:
+                elif record.status in ENDED:
                     self._tell((run_id,), record)
         self._task = None
 

@@ -123,9 +123,8 @@ class Fold:
 
     def apply(self, entry: j.Entry) -> None:
         """Take one more entry into account. Raises ``EncodingError`` if it cannot follow."""
-        if isinstance(entry, j.RunContinued):
-            self._begin_anew(entry)
-        if entry.seq != self.length + 1:
+        if entry.seq != self.length + 1 and not isinstance(entry, j.RunContinued):
+            # What was before that one is gone.
             raise self._corrupt(entry, f"it should be number {self.length + 1}")
         kind = entry.kind
         if kind in UNIT_KINDS:
@@ -328,18 +327,13 @@ class Fold:
         self.generation += 1
         self.ended = None
 
-    def _begin_anew(self, entry: j.RunContinued) -> None:
+    def _run_continued(self, entry: j.Entry) -> None:
         """Nothing of before counts any more; what was told to the run is told again if need be."""
-        cls = type(self)
-        fresh = cls(self.run_id)
-        self.__dict__.update(fresh.__dict__)
-        self.length = entry.seq - 1
+        assert isinstance(entry, j.RunContinued)
+        self.__dict__.update(type(self)(self.run_id).__dict__)
         self.generation = entry.generation
         self.input = entry.payload
         self.deadline_waived = entry.deadline_waived
-
-    def _run_continued(self, entry: j.Entry) -> None:
-        """``_begin_anew`` has done it, before the entry was numbered."""
 
     def _run_forked(self, entry: j.Entry) -> None:
         for state in self.units.values():
