@@ -10,10 +10,10 @@ UV := $(if $(NO_UV),,$(shell command -v uv 2>/dev/null))
 PYTEST_ARGS ?= -n 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test torture lint check bench format lock clean
+.PHONY: help install demo test torture lint check bench bench-quick format lock clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## make .venv and install everything into it (the other targets do it by themselves)
 
@@ -50,11 +50,21 @@ lint: $(STAMP) ## ruff, mypy and import-linter, without the tests
 
 check: lint test ## lint, then the tests exactly as `make test`; what CI runs
 
-bench: $(STAMP) ## run the benchmarks, one JSON line a case
-	@set -e; for file in benchmarks/bench_*.py; do \
-	    test -e "$$file" || { echo "no benchmarks yet"; break; }; \
-	    $(BIN)/python -m "benchmarks.$$(basename $$file .py)"; \
-	done
+# `make bench BENCH="peers journal"` for some of them.
+bench: $(VENV)/.bench ## run the benchmarks; writes benchmarks/RESULTS.md and its charts
+	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-quick: $(STAMP) ## processor time a step of kernel and engine, against the floor
+	$(BIN)/python -m benchmarks.quick
+
+# The peers to compare with, and what draws charts.
+$(VENV)/.bench: $(STAMP)
+ifeq ($(UV),)
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation -e '.[bench]'
+else
+	$(UV) pip install -q --python $(BIN)/python --no-build-isolation -e '.[bench]'
+endif
+	@touch $@
 
 format: $(STAMP) ## sort imports and format
 	$(BIN)/ruff check --fix .
