@@ -283,3 +283,27 @@ async def test_a_retried_run_keeps_what_it_drew_and_registers_its_undos_again(ur
         kinds = [entry.kind for entry in await run.journal()]
         assert kinds.count("undo_registered") == 2
     assert called == ["first", "undone"]
+
+
+async def broken(ctx: WorkflowContext) -> None:
+    await ctx.step(first)
+    await ctx.step(second)
+    raise ValueError("not yet")
+
+
+async def mended(ctx: WorkflowContext) -> list[bool]:
+    early = ctx.patched("early")
+    await ctx.step(first)
+    between = ctx.patched("between")
+    await ctx.step(second)
+    return [early, between, ctx.patched("late")]
+
+
+async def test_a_retried_run_takes_no_patch_where_it_has_been_before(url: str) -> None:
+    async with Engine(url, [workflow(name="w")(broken)]) as engine, engine.worker():
+        run = await engine.start("w", id="r")
+        assert (await run.wait(timeout=9)).status == "failed"
+    async with Engine(url, [workflow(name="w")(mended)]) as engine, engine.worker():
+        await engine.retry("r")
+        assert await engine.run("r").result(timeout=9) == [False, False, True]
+    assert called == ["first", "second"]

@@ -14,7 +14,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from . import journal as j
@@ -38,7 +38,7 @@ class UnitLimit(Exception):
 class Recorder:
     """What one live program had recorded; it is told of the draft of each transition."""
 
-    __slots__ = ("_fold", "_run_id", "draft", "replaying", "undos", "units")
+    __slots__ = ("_fold", "_run_id", "asked", "draft", "replaying", "undos", "units")
 
     def __init__(self, run_id: str, fold: Fold, draft: Draft) -> None:
         self._run_id = run_id
@@ -49,6 +49,8 @@ class Recorder:
         """Whether the program is only catching up with what it did before."""
         self.units: set[UnitKey] = set()
         """What was asked for here."""
+        self.asked: Container[UnitKey] = ()
+        """The steps that were asked for."""
         self.undos: dict[UnitKey, tuple[Call | Child | None, Undo]] = {}
         """Whatever a rollback may have to call; the steps' own compensators too."""
 
@@ -73,7 +75,7 @@ class Recorder:
         """Whether the run came here first by code that asks so; recorded when it did."""
         if self._is_recorded(unit, "value_recorded"):
             return True
-        if self.replaying:
+        if self.replaying or self._is_behind():
             return False
         self._record(j.ValueRecorded, unit, payload=NULL)
         return True
@@ -87,6 +89,11 @@ class Recorder:
             self._refuse_if_replaying(unit, "an undo")
             self._record(j.UndoRegistered, unit)
         self.undos[unit] = (None, undo)
+
+    def _is_behind(self) -> bool:
+        """Whether something is recorded that was not asked for yet: after a retry, what was kept;
+        in a fork, what was inherited. Then the run has passed here before."""
+        return any(unit not in self.units and unit not in self.asked for unit in self._fold.units)
 
     def _is_recorded(self, unit: UnitKey, family: str) -> bool:
         self.units.add(unit)

@@ -95,6 +95,7 @@ class Frontier:
         self.recorder = recorder
         self.leaves: dict[UnitKey, Leaf] = {}
         self.undos = recorder.undos
+        recorder.asked = self.leaves
         self.outcome: Outcome | None = None
         self.started = False
         self.ending: Ending | None = None
