@@ -35,8 +35,9 @@ from benchmarks.results import (
 from durable_core.testing.postgres_binaries import find_binaries
 
 ORDER = (
-    *("peers", "sqlite", "pg", "processes", "durability", "jitter", "lateness", "finished"),
-    *("journal", "map", "recovery", "timers", "memory", "kernel", "bodies", "simulator"),
+    *("peers", "sqlite", "pg", "processes", "claimers", "rings", "durability", "jitter"),
+    *("lateness", "finished", "journal", "map", "recovery", "timers", "memory"),
+    *("kernel", "bodies", "simulator"),
 )
 FILES = tuple(f"bench_{name}" for name in ORDER)
 PACKAGES = ("durable-core", "asyncpg", "aiosqlite", "dbos", "absurd-sdk")

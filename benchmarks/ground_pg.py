@@ -97,12 +97,13 @@ class PgGround:
 
 
 @asynccontextmanager
-async def pg_ground() -> AsyncIterator[PgGround]:
-    """On a server of its own, with the settings it is installed with: it waits for the disk."""
+async def pg_ground(settings: Mapping[str, str] | None = None) -> AsyncIterator[PgGround]:
+    """On a server of its own, with the settings it is installed with, but for these: it waits for
+    the disk."""
     binaries = find_binaries()
     if binaries is None:
         raise DurableError(NO_POSTGRES)
-    with PostgresServer(binaries, settings={}) as server, _counted_connections():
+    with PostgresServer(binaries, settings=settings or {}) as server, _counted_connections():
         conn = await asyncpg.connect(server.dsn())
         try:
             yield PgGround(server, conn)

@@ -9,7 +9,7 @@ from benchmarks.bench_peers import Case, Live, Queued
 from benchmarks.peer import ENGINES, is_installed
 from tests.postgres_kit import MAJORS
 
-from benchmarks import bench_peers, bench_processes
+from benchmarks import bench_claimers, bench_peers, bench_processes, bench_rings
 from durable_core.testing.postgres import NO_POSTGRES
 
 pytestmark = [
@@ -48,3 +48,18 @@ def test_more_processes_share_the_work() -> None:
     rows = bench_processes.main((1, 2), 6, 1)
     assert [row["processes"] for row in rows] == [1, 2]
     assert all(row["times_one"] > 0 for row in rows)
+
+
+def test_claimers_claim_each_run_once() -> None:
+    rows = bench_claimers.main((0, 7), (1, 3), 230)
+    assert [(row["suspended"], row["claimers"]) for row in rows] == [(0, 1), (0, 3), (7, 1), (7, 3)]
+    assert all(row["times_first"] > 0 for row in rows)
+
+
+def test_rings_and_empty_claims_are_counted() -> None:
+    rows = bench_rings.main((1, 2), 0.05)
+    assert [(row["what"][:4], row["at_once"]) for row in rows] == [
+        *[("ring", 1), ("ring", 2)],
+        *[("clai", 1), ("clai", 2)],
+    ]
+    assert all(row["per_s"] > 0 for row in rows)
