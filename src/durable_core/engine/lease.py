@@ -66,8 +66,7 @@ class _Leases:
             self._held[run_id] = _Held(holder, now + self.lease_s)
 
     def lasts(self, run_id: str, holder: Holder, now: float) -> bool:
-        with self._lock:
-            held = self._held.get(run_id)
+        held = self._held.get(run_id)  # one look needs no lock
         return held is not None and held.holder is holder and now < held.ends_at
 
     def drop(self, run_id: str, holder: Holder) -> None:
