@@ -101,11 +101,27 @@ HELD = "SELECT arrived FROM durable_lease WHERE run_id = ? AND epoch = ? AND own
 
 # --- claims ----------------------------------------------------------------------------------
 
-# The next (pin, priority) of a queue and kind in the claim index: a skip scan, one at a time.
+# The next (pin, priority) of a queue and kind in the claim index: a skip scan, one at a time. The
+# next priority of the pin, else the next pin: a comparison of pairs uses the index by its first
+# half only, and so walks over every run of the group it comes from.
 NEXT_GROUP = """
-SELECT pin, priority FROM durable_lease
-WHERE queue = ? AND workflow = ? AND version = ? AND due_at_ms IS NOT NULL
-    AND (pin, priority) > (?, ?)
+SELECT pin, priority FROM (
+    SELECT * FROM (
+        SELECT pin, priority FROM durable_lease
+        WHERE queue = ?1 AND workflow = ?2 AND version = ?3 AND due_at_ms IS NOT NULL
+            AND pin = ?4 AND priority > ?5
+        ORDER BY priority
+        LIMIT 1
+    )
+    UNION ALL
+    SELECT * FROM (
+        SELECT pin, priority FROM durable_lease
+        WHERE queue = ?1 AND workflow = ?2 AND version = ?3 AND due_at_ms IS NOT NULL
+            AND pin > ?4
+        ORDER BY pin, priority
+        LIMIT 1
+    )
+)
 ORDER BY pin, priority
 LIMIT 1
 """
