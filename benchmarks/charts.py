@@ -46,7 +46,7 @@ def write_charts(lines: Sequence[Row], folder: Path = CHARTS) -> list[str]:
     return made
 
 
-def _figure(title: str, label: str, width: float = 7.2) -> tuple[Any, Any]:
+def _figure(title: str, label: str, width: float = 8.8) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, 3.4))
@@ -68,8 +68,11 @@ def _bars(title: str, label: str, cases: Sequence[str], series: Series, *, log: 
         axes.bar_label(drawn, texts, fontsize=6, padding=1)
     if log:
         axes.set_yscale("log")
+        known = [value for _, values in series.values() for value in values if value]
+        if known:  # room below the least bar, so that it can be seen
+            axes.set_ylim(min(known) / 3, max(known) * 2)
     axes.set_xticks(range(len(cases)), [_folded(case) for case in cases], fontsize=7)
-    axes.legend(frameon=False, fontsize=8)
+    _legend(axes, len(series), below=0.2)
     return figure
 
 
@@ -86,10 +89,16 @@ def _lines(title: str, label: str, below: str, series: dict[str, tuple[str, Any,
     for name, (colour, xs, ys) in series.items():
         axes.plot(xs, ys, marker="o", color=colour, label=name)
     axes.set_xscale("symlog", linthresh=10)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.2 * max(max(ys) for _, _, ys in series.values()))
     axes.set_xlabel(below)
-    axes.legend(frameon=False, fontsize=8)
+    _legend(axes, len(series), below=0.15)
     return figure
+
+
+def _legend(axes: Any, columns: int, below: float) -> None:
+    """Under the chart, where it hides nothing."""
+    place = (0.5, -below)
+    axes.legend(loc="upper center", bbox_to_anchor=place, ncols=columns, frameon=False, fontsize=8)
 
 
 def _peers(lines: Sequence[Row]) -> Any:
