@@ -73,7 +73,7 @@ SAGAS = (
         "undone with another's value",
         "a compensator is given the value of the first unit",
         (Edit(
-            f"{KERNEL}.transition:Held._attempt",
+            f"{KERNEL}.attempting:attempt_of",
             "value=done.payload if",
             "value=fold.units[fold.completed[0]].payload if",
         ),),

@@ -94,7 +94,7 @@ def test_random_plans_find_what_no_single_fault_shows() -> None:
 
     flow = Workflow("flow").step("only", Gives(1))
     with pytest.raises(CounterexampleError, match="died twice") as caught:
-        assert_durable(flow, check=dies_once, crashes=0, max_examples=500)
+        assert_durable(flow, check=dies_once, crashes=0, max_examples=4000)
     assert {type(fault) for fault in caught.value.counterexample.plan.faults} == {Crash}
     assert len(caught.value.counterexample.plan) == 2
 

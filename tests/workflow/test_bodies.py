@@ -25,7 +25,7 @@ from durable_core import (
     step,
     workflow,
 )
-from durable_core.testing import Faults, simulate
+from durable_core.testing import Faults, Operate, simulate
 
 ONCE = Retry(max_attempts=1)
 
@@ -561,3 +561,16 @@ def test_a_body_without_source_is_drawn_empty() -> None:
     names: dict[str, Any] = {}
     exec("async def hidden(ctx): await ctx.sleep(1)", names)  # noqa: S102
     assert len(workflow(names["hidden"]).graph().parts) == 2
+
+
+def test_a_cancelled_run_fits_its_body_though_a_child_ended_after_it() -> None:
+    """Found by the kit: of a child that was started and ended after the run was stopped, the body
+    is told that it was started, and not how it ended."""
+
+    @workflow
+    async def parent(ctx: WorkflowContext[Book]) -> int:
+        one, two = await ctx.start_child(kid, 1), await ctx.start_child(kid, 2)
+        return await one + await two
+
+    sim = simulate(parent, None, Faults(Operate(what="cancel"), always_suspend=True), deps=Book)
+    assert sim.status == "cancelled"

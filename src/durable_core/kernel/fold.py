@@ -113,6 +113,10 @@ class Fold:
         """Whether anything of a unit was recorded in this generation."""
         return any(state.generation == self.generation for state in self.units.values())
 
+    def is_late(self, state: UnitState) -> bool:
+        """Whether the unit ended when the run was already being stopped."""
+        return self.stopped_seq is not None and state.ended_seq > self.stopped_seq
+
     @classmethod
     def of(cls, run_id: str, entries: Iterable[j.Entry]) -> Fold:
         """The fold of a whole journal. Raises ``EncodingError`` for a corrupt one."""

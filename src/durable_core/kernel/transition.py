@@ -323,13 +323,14 @@ class Held:
             state = self._fold.units.get(step.unit)
             if state is not None:
                 frontier.check_same(leaf, state)
-            if state is None or not (state.ended or started(step, state)):
+            is_started = state is not None and started(step, state) is not None
+            if state is None or not (state.ended or is_started):
                 if recorded_only:
                     self._undecided.append(leaf)
                     return
                 if not self._fold.going or self._fold.parked is not None:
                     return
-            elif self._fold.stopped_seq is not None and state.ended_seq > self._fold.stopped_seq:
+            elif not is_started and self._fold.is_late(state):
                 return  # it came too late: it can be undone, and the program is not told
             outcome = decide(step, state, self._draft.moment)
             match outcome:
