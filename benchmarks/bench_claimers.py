@@ -6,7 +6,7 @@ its processor limits the rate: read how it changes, and that no run was claimed 
 checked. ``times_first`` is the rate against that of the first row.
 
 ``python -m benchmarks.bench_claimers 10000000`` for another number of suspended runs; ten
-millions take some minutes and ten gigabytes to put there.
+millions take some minutes and some gigabytes to put there.
 """
 
 from __future__ import annotations
