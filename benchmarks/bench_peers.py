@@ -32,7 +32,7 @@ from benchmarks.report import Row, emit, machine, table
 ROOT = Path(__file__).parents[1]
 LOOK_S = 0.005
 PATIENCE_S = 180
-REPEATS = 2
+REPEATS = 3
 
 
 @attrs.frozen(slots=True)
@@ -41,7 +41,7 @@ class Live:
 
     steps: int
     concurrency: int
-    seconds: float = 3
+    seconds: float = 2
 
     @property
     def name(self) -> str:
