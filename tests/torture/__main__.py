@@ -1,7 +1,7 @@
 """The long version of what the tests do: ``make torture``, or ``python -m tests.torture``.
 
 Each part prints a table of its own when it has ended; the seed it prints is enough to do it all
-again: ``python -m tests.torture --seed 7``. CI runs it without the longest part: ``--without clean``.
+again: ``python -m tests.torture --seed 7``. CI leaves the longest part out: ``--without clean``.
 """
 
 from __future__ import annotations
