@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -187,6 +188,38 @@ async def longer(ctx: WorkflowContext) -> list[str]:
 async def test_what_comes_after_where_the_run_stands_may_change_at_will(url: str) -> None:
     await suspended(url)
     assert await under(url, longer) == ["one", "other", "two"]
+
+
+async def test_values_may_be_wanted_anew_behind_all_that_is_recorded(url: str) -> None:
+    """A step in the air has left nothing yet when its worker goes, so the run stands before it."""
+    begun = asyncio.Event()
+
+    @step
+    async def long() -> str:
+        if not begun.is_set():
+            begun.set()
+            await asyncio.Event().wait()
+        return "long"
+
+    async def before(ctx: WorkflowContext) -> list[str]:
+        return [await ctx.step(first), await ctx.step(long)]
+
+    async def after(ctx: WorkflowContext) -> list[str]:
+        done = [await ctx.step(first)]
+        ctx.now()
+        ctx.compensate(called.append, "undone")
+        return [*done, await ctx.step(long)]
+
+    old_code, new_code = workflow(name="w")(before), workflow(name="w")(after)
+    async with Engine(url, [old_code]) as engine, engine.worker(grace=0):
+        await engine.start(old_code, id="r")
+        await begun.wait()
+    async with Engine(url, [new_code]) as engine, engine.worker():
+        run = engine.run("r")
+        assert await run.result(timeout=10) == ["one", "long"]
+        kinds = [entry.kind for entry in await run.journal()]
+        assert kinds[:3] == ["unit_completed", "value_recorded", "undo_registered"]
+    assert called == ["first"]
 
 
 async def patched(ctx: WorkflowContext) -> list[str]:

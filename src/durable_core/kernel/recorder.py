@@ -8,8 +8,9 @@ Rules:
 1. The program ran here before exactly when it is catching up with a journal that has units of
    this generation: the entries of one transition land together, so what it recorded here then
    must be there now.
-2. Nothing is recorded while it catches up. A value that is missing means that the program has
-   changed, and so does a kind that differs; only ``patched`` expects that, and says no.
+2. A value that is missing, where something that is recorded is still to come, means that the
+   program has changed, and so does a kind that differs; only ``patched`` expects that, and says no.
+   Behind all that is recorded it may have changed at will: there a value is recorded as at first.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Recorder:
         """
         if self._is_recorded(unit, "value_recorded"):
             return self._fold.units[unit].payload or NULL
-        self._refuse_if_replaying(unit, "a value")
+        self._refuse_if_passed(unit, "a value")
         payload = compute(self.draft.now_ms)
         self._record(j.ValueRecorded, unit, payload=payload)
         return payload
@@ -86,7 +87,7 @@ class Recorder:
         Raises ``NondeterminismError`` like ``value``.
         """
         if not self._is_recorded(unit, "undo_registered"):
-            self._refuse_if_replaying(unit, "an undo")
+            self._refuse_if_passed(unit, "an undo")
             self._record(j.UndoRegistered, unit)
         self.undos[unit] = (None, undo)
 
@@ -106,8 +107,8 @@ class Recorder:
             )
         return True
 
-    def _refuse_if_replaying(self, unit: UnitKey, what: str) -> None:
-        if self.replaying:
+    def _refuse_if_passed(self, unit: UnitKey, what: str) -> None:
+        if self.replaying and (not self._fold.going or self._is_behind()):
             self.units.discard(unit)
             raise nondeterminism(self._run_id, unit, recorded="nothing", asked=f"{what} of it")
 
