@@ -7,8 +7,8 @@ many runs, and every verb is atomic: all of it happens, or none. Rules an adapte
    renewal or transaction whose epoch is not the current one, or was given up by a release,
    changes nothing. A lease that expired and was not taken over is still good.
 2. *Order.* Entries of a run are numbered 1..n without gap (the first ones are gone where a commit
-   ``renews``); messages of a run are numbered by a
-   per-run arrival counter that is advanced under the lease row's lock.
+   ``renews``); messages of a run are numbered by a per-run arrival counter that is advanced under
+   the lease row's lock.
 3. *No lost wake-up.* Delivering to an unowned run makes it due at once, in the same
    transaction. A commit that releases a run while messages newer than ``Commit.seen`` lie in
    its inbox leaves it due at once. One that finishes a run while a newer message that

@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeVar
 
 from ..errors import NondeterminismError
 from ..kernel.run import RunContext
-from ..workflow.registry import Hidden
+from ..workflow.lent import Hidden
 from .clock import Host
 
 log = logging.getLogger("durable.workflow")

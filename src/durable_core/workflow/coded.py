@@ -55,7 +55,7 @@ class CodedWorkflow(Workflow[InputT, ResultT], Generic[InputT, ResultT]):
         return hash((self.name, self.version, self.body))
 
     def __repr__(self) -> str:
-        return f"<Workflow {self.name!r} version {self.version!r}: async def {self.body.__name__}>"
+        return f"<Workflow {self.name!r} version {self.version!r}: async def {describe(self.body)}>"
 
     def graph(self) -> Graph:
         """What its code asks for, one after another as it stands there, as data."""
@@ -152,7 +152,7 @@ class CodedWorkflow(Workflow[InputT, ResultT], Generic[InputT, ResultT]):
         refuse(
             f"workflow {self.name!r}",
             f"its body is code, so it takes no declared steps; write `await ctx.step(...)` in "
-            f"{self.body.__name__}, or declare another workflow",
+            f"{describe(self.body)}, or declare another workflow",
         )
 
     def returns(self, fn: Any) -> NoReturn:

@@ -31,8 +31,9 @@ from ..kernel.recorder import Recorder, UnitLimit
 from ..kernel.run import RunContext
 from ..kernel.step import Ask
 from ..kernel.value import Payload
+from .lent import Log
 from .pending import Pending
-from .registry import Log, Lowering
+from .registry import Lowering
 from .scope import RunScope
 from .steps import IN_BODY
 

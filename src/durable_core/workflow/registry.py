@@ -8,7 +8,7 @@ version of a name is the one listed last.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import attrs
 
@@ -19,8 +19,7 @@ from ..kernel.program import ProgramFactory
 from ..kernel.run import RunContext
 from ..kernel.shown import shown
 from ..kernel.value import Payload
-
-T = TypeVar("T")
+from .lent import Hidden, Log, plainly, unheard
 
 
 @attrs.frozen(slots=True)
@@ -211,49 +210,6 @@ class Registry:
         return ", ".join(known) or "none"
 
 
-def _plainly(body: object, call: Callable[[], T]) -> T:
-    return call()
-
-
-def _unheard(run: RunContext, is_silent: Callable[[], bool]) -> Log:
-    return _Nobody()
-
-
-class Log(Protocol):
-    """What a body finds as ``ctx.log``: a ``logging.LoggerAdapter``."""
-
-    def debug(self, msg: object, *args: object, **kwargs: Any) -> None:
-        """Say it at this level."""
-        ...
-
-    def info(self, msg: object, *args: object, **kwargs: Any) -> None:
-        """Say it at this level."""
-        ...
-
-    def warning(self, msg: object, *args: object, **kwargs: Any) -> None:
-        """Say it at this level."""
-        ...
-
-    def error(self, msg: object, *args: object, **kwargs: Any) -> None:
-        """Say it at this level."""
-        ...
-
-
-class _Nobody:
-    """The log of a program that nobody listens to."""
-
-    def debug(self, msg: object, *args: object, **kwargs: Any) -> None:
-        """Nothing."""
-
-    info = warning = error = debug
-
-
-class Hidden(Protocol):
-    """Calls a function of this body where it sees no event loop; see ``Lowering.hidden``."""
-
-    def __call__(self, body: object, call: Callable[[], T], /) -> T: ...
-
-
 @attrs.frozen(slots=True, kw_only=True)
 class Lowering:
     """What a definition needs to become a program.
@@ -266,8 +222,8 @@ class Lowering:
     codec: Codec
     registry: Registry
     deps: Any = None
-    log: Callable[[RunContext, Callable[[], bool]], Log] = _unheard
-    hidden: Hidden = _plainly
+    log: Callable[[RunContext, Callable[[], bool]], Log] = unheard
+    hidden: Hidden = plainly
 
 
 def input_digest(codec: Codec, workflow: str, payload: Payload) -> str:

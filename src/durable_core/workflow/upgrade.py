@@ -28,6 +28,7 @@ import attrs
 
 from ..errors import DurableError
 from .callables import describe
+from .coded import CodedWorkflow
 from .definition import Workflow
 from .loose import is_untyped
 from .nodes import (
@@ -152,7 +153,7 @@ def _rows(old: AnyWorkflow, new: AnyWorkflow, seen: set[str]) -> Iterator[Row]:
 
 def is_code(workflow: AnyWorkflow) -> bool:
     """Whether its body is code, which only a replay can judge."""
-    return getattr(workflow, "body", None) is not None
+    return isinstance(workflow, CodedWorkflow)
 
 
 def _row_of_code(old: AnyWorkflow, new: AnyWorkflow) -> Row:

@@ -27,6 +27,7 @@ from .checks import Spot
 from .coroutine import Body, ContinueAsNew
 from .decisions import EPOCH
 from .definition import Workflow
+from .lent import Log
 from .names import check_name
 from .pending import (
     Group,
@@ -37,7 +38,6 @@ from .pending import (
     first_of,
     settled_of,
 )
-from .registry import Log
 from .steps import Compensate, Step
 from .suspend import Suspend
 
