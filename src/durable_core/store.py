@@ -42,7 +42,8 @@ from .kernel.value import Payload
 class NewRun:
     """A run to be created: ``pending``, generation 1, due ``delay_ms`` from now.
 
-    ``digest`` identifies workflow name and canonical input, for duplicate starts.
+    With ``owner`` it is created as if that owner had claimed it in the same moment: ``running``,
+    epoch 1, leased for ``lease_ms`` (an eager start). ``digest`` identifies workflow name and canonical input, for duplicate starts.
     ``attributes`` maps attribute names to canonical JSON scalars (text).
     ``entries`` are copied into the journal (a fork), numbered from 1.
     """
@@ -62,6 +63,23 @@ class NewRun:
     attributes: Mapping[str, str] = attrs.field(factory=dict)
     deadline_ms: int | None = None
     entries: tuple[EntryRecord, ...] = ()
+    owner: str | None = None
+    lease_ms: int = 0
+
+    @property
+    def due_in_ms(self) -> int:
+        """From its creation until it is due."""
+        return self.delay_ms if self.owner is None else self.lease_ms
+
+    @property
+    def status(self) -> str:
+        """What it is created as."""
+        return "pending" if self.owner is None else "running"
+
+    @property
+    def epoch(self) -> int:
+        """How often it has been claimed when it is created."""
+        return 0 if self.owner is None else 1
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -123,14 +141,14 @@ class RunRecord:
             created_at_ms=now_ms,
             updated_at_ms=now_ms,
             finished_at_ms=None,
-            status="pending",
+            status=new.status,
             generation=1,
             waiting=None,
             failure=None,
             entry_count=len(new.entries),
-            epoch=0,
-            owner=None,
-            due_at_ms=now_ms + new.delay_ms,
+            epoch=new.epoch,
+            owner=new.owner,
+            due_at_ms=now_ms + new.due_in_ms,
             deaths=0,
             pin=None,
         )

@@ -89,12 +89,12 @@ SELECT set_config('lock_timeout', $1, true), set_config('statement_timeout', '0'
 
 # --- verbs -----------------------------------------------------------------------------------
 
-CREATE = _call("create_v1", 32)
+CREATE = _call("create_v1", 35)
 DELIVER = _call("deliver_v1", 14)
 POST = _call("post_all_v1", 13)
 CLAIM = _call("claim_v1", 9)
 COMMIT_BATCH = _call("commit_v1", 30)
-COMMIT_ALL = _call("commit_all_v1", 78)
+COMMIT_ALL = _call("commit_all_v1", 81)
 RENEW = _call("renew_v1", 5)
 INBOX = _call("inbox_v1", 4)
 PRUNE = _call("prune_v1", 3)

@@ -56,12 +56,12 @@ def value_hash(value: str) -> int:
 
 # --- records to columns ----------------------------------------------------------------------
 
-NO_NEW_RUNS: Columns = tuple([] for _ in range(31))
+NO_NEW_RUNS: Columns = tuple([] for _ in range(34))
 NO_MESSAGES: Columns = tuple([] for _ in range(11))
 
 
 def new_run_columns(runs: Sequence[NewRun]) -> Columns:
-    """17 columns of the runs, 4 of their attributes, 10 of their entries."""
+    """20 columns of the runs, 4 of their attributes, 10 of their entries."""
     if not runs:
         return NO_NEW_RUNS
     attributes = [
@@ -73,7 +73,7 @@ def new_run_columns(runs: Sequence[NewRun]) -> Columns:
         (number, *entry_row(entry)) for number, new in enumerate(runs, 1) for entry in new.entries
     ]
     return (
-        *columns([_new_run_row(new) for new in runs], 17),
+        *columns([_new_run_row(new) for new in runs], 20),
         *columns(attributes, 4),
         *columns(entries, 10),
     )
@@ -91,13 +91,16 @@ def _new_run_row(new: NewRun) -> Row:
         new.input.encoding,
         new.digest,
         new.priority,
-        new.delay_ms,
+        new.due_in_ms,
         new.parent_id,
         new.parent_unit,
         new.depth,
         json.dumps(dict(new.attributes)) if new.attributes else "{}",
         new.deadline_ms,
         len(new.entries),
+        new.owner,
+        new.epoch,
+        new.status,
     )
 
 
@@ -180,7 +183,7 @@ def _commit_row(one: Commit) -> Row:
 
 
 def consequence_columns(commits: Sequence[Commit]) -> Columns:
-    """What few commits have: 4 columns of tokens, 1 + 31 of children, 1 + 11 of messages."""
+    """What few commits have: 4 columns of tokens, 1 + 34 of children, 1 + 11 of messages."""
     tokens = [
         (number, one.run_id, token, opened)
         for number, one in enumerate(commits, 1)

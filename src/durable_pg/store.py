@@ -167,7 +167,7 @@ class PgStore:
         if conn is not None:
             return await self._join(conn, steps)
         results = await self._write(steps)
-        self._ring_if(any(result.created for result in results))
+        self._ring_if(any(one.created and one.record.owner is None for one in results))
         return results
 
     async def deliver(

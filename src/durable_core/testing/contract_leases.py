@@ -51,6 +51,35 @@ class ClaimContract(StoreFixtures):
         assert (claimed.entries, claimed.inbox) == ((), ())
         assert (await store.get(["r1"]))["r1"] == run
 
+    async def test_a_run_may_be_created_with_its_lease(
+        self, store: Store, clock: HandClock
+    ) -> None:
+        """As if the owner had claimed it in the same moment."""
+        (result,) = await store.create([new_run(owner="w1", lease_ms=LEASE_MS, delay_ms=7)])
+        run = result.record
+        assert result.created
+        assert (run.epoch, run.owner, run.status, run.deaths) == (1, "w1", "running", 0)
+        assert run.due_at_ms == START_MS + LEASE_MS
+        assert (await store.get(["r1"]))["r1"] == run
+        early = await claim(store, worker="w2")
+        assert ids(early) == [] and early.next_due_ms == START_MS + LEASE_MS
+        await commit_all(store, [step()])
+        assert (await store.renew([lease()], lease_ms=LEASE_MS)).lost == frozenset()
+        clock.forward(LEASE_MS)
+        (taken,) = (await claim(store, worker="w2")).runs
+        assert (taken.run.epoch, taken.run.owner, taken.run.deaths) == (2, "w2", 1)
+        assert await commit_one(store, step(after_seq=1)) is FENCED
+
+    async def test_a_run_that_is_there_is_not_leased_by_creating_it_again(
+        self, store: Store
+    ) -> None:
+        await store.create([new_run()])
+        (again,) = await store.create([new_run(owner="w1", lease_ms=LEASE_MS)])
+        assert not again.created
+        assert (again.record.epoch, again.record.owner) == (0, None)
+        assert ids(await claim(store, worker="w2")) == ["r1"]
+        assert await commit_one(store, step(epoch=0)) is FENCED
+
     async def test_a_held_run_is_not_claimed(self, store: Store) -> None:
         await started(store)
         assert ids(await claim(store, worker="w2")) == []

@@ -39,7 +39,7 @@ class RunContract(StoreFixtures):
         assert result.created
         record = result.record
         for name in attrs.fields_dict(type(new)):
-            if name not in ("delay_ms", "entries"):
+            if name not in ("delay_ms", "lease_ms", "entries"):
                 assert getattr(record, name) == getattr(new, name), name
         assert (record.status, record.generation, record.epoch) == ("pending", 1, 0)
         assert record.created_at_ms == record.updated_at_ms == record.due_at_ms == START_MS

@@ -149,7 +149,10 @@ class State:
             new=new,
             created_at_ms=now,
             updated_at_ms=now,
-            due_at_ms=now + new.delay_ms,
+            due_at_ms=now + new.due_in_ms,
+            status=new.status,
+            owner=new.owner,
+            epoch=new.epoch,
             entries=[(0, entry) for entry in new.entries],
         )
         return True

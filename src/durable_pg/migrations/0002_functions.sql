@@ -325,8 +325,9 @@ CREATE FUNCTION "durable".insert_runs_v1(
     p_now bigint, p_verdicts smallint[], n_of bigint[],
     n_run text[], n_workflow text[], n_version text[], n_fingerprint text[], n_queue text[],
     n_lane bigint[], n_input bytea[], n_encoding text[], n_digest text[], n_priority bigint[],
-    n_delay bigint[], n_parent text[], n_parent_unit text[], n_depth bigint[],
-    n_attributes text[], n_deadline bigint[], n_entries bigint[],
+    n_due_in bigint[], n_parent text[], n_parent_unit text[], n_depth bigint[],
+    n_attributes text[], n_deadline bigint[], n_entries bigint[], n_owner text[],
+    n_epoch bigint[], n_status text[],
     a_of bigint[], a_name text[], a_value text[], a_hash bigint[],
     e_of bigint[], e_seq bigint[], e_kind text[], e_unit text[], e_attempt bigint[],
     e_at bigint[], e_payload bytea[], e_encoding text[], e_meta text[], e_format bigint[]
@@ -377,10 +378,10 @@ BEGIN
         updated_at_ms, anyone, run_id, pin, owner, status, waiting, failure
     )
     SELECT
-        p_now + n.delay, 0, 0, n.entries, 1, 0, n.priority, n.lane, p_now, p_now, false, n.run_id,
-        '', NULL, 'pending', NULL, NULL
-    FROM unnest(n_run, n_lane, n_priority, n_delay, n_entries)
-        WITH ORDINALITY n (run_id, lane, priority, delay, entries, nr)
+        p_now + n.due_in, n.epoch, 0, n.entries, 1, 0, n.priority, n.lane, p_now, p_now, false,
+        n.run_id, '', n.owner, n.status, NULL, NULL
+    FROM unnest(n_run, n_lane, n_priority, n_due_in, n_entries, n_owner, n_epoch, n_status)
+        WITH ORDINALITY n (run_id, lane, priority, due_in, entries, owner, epoch, status, nr)
     WHERE v_all OR (n.nr = ANY (v_first) AND n.run_id = ANY (v_made));
     IF cardinality(a_of) > 0 THEN
         INSERT INTO "durable".attribute (created_at_ms, value_hash, run_id, name, value)
@@ -411,8 +412,9 @@ CREATE FUNCTION "durable".create_v1(
     p_now bigint,
     n_run text[], n_workflow text[], n_version text[], n_fingerprint text[], n_queue text[],
     n_lane bigint[], n_input bytea[], n_encoding text[], n_digest text[], n_priority bigint[],
-    n_delay bigint[], n_parent text[], n_parent_unit text[], n_depth bigint[],
-    n_attributes text[], n_deadline bigint[], n_entries bigint[],
+    n_due_in bigint[], n_parent text[], n_parent_unit text[], n_depth bigint[],
+    n_attributes text[], n_deadline bigint[], n_entries bigint[], n_owner text[],
+    n_epoch bigint[], n_status text[],
     a_of bigint[], a_name text[], a_value text[], a_hash bigint[],
     e_of bigint[], e_seq bigint[], e_kind text[], e_unit text[], e_attempt bigint[],
     e_at bigint[], e_payload bytea[], e_encoding text[], e_meta text[], e_format bigint[]
@@ -441,9 +443,9 @@ BEGIN
             v_now, array_fill(0::smallint, ARRAY[greatest(1, cardinality(n_run))]),
             ARRAY(SELECT generate_series(1, cardinality(n_run))::bigint),
             n_run, n_workflow, n_version, n_fingerprint, n_queue, n_lane, n_input, n_encoding,
-            n_digest, n_priority, n_delay, n_parent, n_parent_unit, n_depth, n_attributes,
-            n_deadline, n_entries, a_of, a_name, a_value, a_hash, e_of, e_seq, e_kind, e_unit,
-            e_attempt, e_at, e_payload, e_encoding, e_meta, e_format
+            n_digest, n_priority, n_due_in, n_parent, n_parent_unit, n_depth, n_attributes,
+            n_deadline, n_entries, n_owner, n_epoch, n_status, a_of, a_name, a_value, a_hash, e_of,
+            e_seq, e_kind, e_unit, e_attempt, e_at, e_payload, e_encoding, e_meta, e_format
         );
         EXIT WHEN cardinality(v_made) = cardinality(n_run);
         v_here := ARRAY(SELECT r.run_id FROM "durable".run r WHERE r.run_id = ANY (n_run));
@@ -659,8 +661,9 @@ CREATE FUNCTION "durable".commit_all_v1(
     n_of bigint[],
     n_run text[], n_workflow text[], n_version text[], n_fingerprint text[], n_queue text[],
     n_lane bigint[], n_input bytea[], n_encoding text[], n_digest text[], n_priority bigint[],
-    n_delay bigint[], n_parent text[], n_parent_unit text[], n_depth bigint[],
-    n_attributes text[], n_deadline bigint[], n_entries bigint[],
+    n_due_in bigint[], n_parent text[], n_parent_unit text[], n_depth bigint[],
+    n_attributes text[], n_deadline bigint[], n_entries bigint[], n_owner text[],
+    n_epoch bigint[], n_status text[],
     a_of bigint[], a_name text[], a_value text[], a_hash bigint[],
     x_of bigint[], x_seq bigint[], x_kind text[], x_unit text[], x_attempt bigint[],
     x_at bigint[], x_payload bytea[], x_encoding text[], x_meta text[], x_format bigint[],
@@ -691,8 +694,8 @@ BEGIN
     IF cardinality(n_of) > 0 THEN
         PERFORM "durable".insert_runs_v1(
             v_now, v_verdicts, n_of, n_run, n_workflow, n_version, n_fingerprint, n_queue, n_lane,
-            n_input, n_encoding, n_digest, n_priority, n_delay, n_parent, n_parent_unit, n_depth,
-            n_attributes, n_deadline, n_entries, a_of, a_name, a_value, a_hash, x_of, x_seq,
+            n_input, n_encoding, n_digest, n_priority, n_due_in, n_parent, n_parent_unit, n_depth,
+            n_attributes, n_deadline, n_entries, n_owner, n_epoch, n_status, a_of, a_name, a_value, a_hash, x_of, x_seq,
             x_kind, x_unit, x_attempt, x_at, x_payload, x_encoding, x_meta, x_format
         );
     END IF;

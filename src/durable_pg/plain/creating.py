@@ -57,7 +57,7 @@ def insert(runs: Sequence[NewRun], now: int) -> Steps[dict[str, NewRun]]:
     if not made:
         return made
     whole = new_run_columns(list(made.values()))
-    leases = (whole[0], whole[5], whole[9], whole[10], whole[16], now)
+    leases = (whole[0], whole[5], whole[9], whole[10], *whole[16:20], now)
     yield Query(queries.INSERT_LEASES, leases)
     attributes = [
         (new.run_id, name, value, value_hash(value))

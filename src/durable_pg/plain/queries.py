@@ -26,12 +26,14 @@ RETURNING run_id
 INSERT_LEASES = """
 INSERT INTO "durable".lease (
     run_id, lane, priority, due_at_ms, entry_count, created_at_ms, updated_at_ms, epoch, arrived,
-    generation, deaths, anyone, pin, status
+    generation, deaths, anyone, pin, status, owner
 )
-SELECT n.run_id, n.lane, n.priority, $6 + n.delay, n.entries, $6, $6, 0, 0, 1, 0, false, '',
-    'pending'
-FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
-    n (run_id, lane, priority, delay, entries)
+SELECT n.run_id, n.lane, n.priority, $9 + n.due_in, n.entries, $9, $9, n.epoch, 0, 1, 0, false, '',
+    n.status, n.owner
+FROM unnest(
+    $1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::bigint[],
+    $8::text[]
+) n (run_id, lane, priority, due_in, entries, owner, epoch, status)
 """
 INSERT_ATTRIBUTES = """
 INSERT INTO "durable".attribute (run_id, name, value, value_hash, created_at_ms)
