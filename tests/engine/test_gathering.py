@@ -11,7 +11,7 @@ import pytest
 from durable_core.engine.gathering import BATCH, Gathering
 from durable_core.errors import DurableError, StoreUnavailableError
 from durable_core.kernel.value import NULL
-from durable_core.store import NewRun, Store
+from durable_core.store import CreateResult, NewRun, Store
 from durable_core.testing.virtual_time import VirtualTime
 
 
@@ -42,13 +42,13 @@ class Creates:
         return tuple(names)
 
 
-def gathering(store: Creates) -> Gathering:
-    return Gathering(cast(Store, store))
+def gathering(store: Creates) -> Gathering[NewRun, CreateResult]:
+    return Gathering(cast(Store, store).create)
 
 
-async def ask(gathered: Gathering, *names: str) -> list[Any]:
+async def ask(gathered: Gathering[NewRun, CreateResult], *names: str) -> list[Any]:
     return await asyncio.gather(
-        *(gathered.create(new(name)) for name in names), return_exceptions=True
+        *(gathered.ask(new(name)) for name in names), return_exceptions=True
     )
 
 
@@ -104,12 +104,68 @@ async def test_whoever_stops_waiting_takes_nobody_along() -> None:
     store = Creates()
     store.gate.clear()
     gathered = gathering(store)
-    impatient = asyncio.ensure_future(gathered.create(new("a")))
-    patient = asyncio.ensure_future(gathered.create(new("b")))
+    impatient = asyncio.ensure_future(gathered.ask(new("a")))
+    patient = asyncio.ensure_future(gathered.ask(new("b")))
     await store.called.wait()
     impatient.cancel()
     with pytest.raises(asyncio.CancelledError):
         await impatient
     store.gate.set()
     assert await patient == cast(Any, "b")
+    assert store.calls == [["a", "b"]]
+
+
+async def test_what_may_have_come_through_without_its_starter_is_told() -> None:
+    store = Creates("b", DurableError("no"))
+    store.gate.clear()
+    orphans: list[str] = []
+    gathered: Gathering[NewRun, CreateResult] = Gathering(
+        cast(Store, store).create, lambda new: orphans.append(new.run_id)
+    )
+    tasks = [asyncio.ensure_future(gathered.ask(new(name))) for name in "abc"]
+    await store.called.wait()
+    for task in tasks[:2]:
+        task.cancel()
+    await asyncio.wait(tasks[:2])
+    store.gate.set()
+    assert await tasks[2] == cast(Any, "c")
+    assert orphans == ["a", "b"]
+
+
+async def test_what_must_not_be_done_twice_is_not_repeated_in_doubt() -> None:
+    error = StoreUnavailableError("in doubt", outcome_unknown=True)
+    store = Creates("b", error)
+    gathered: Gathering[NewRun, CreateResult] = Gathering(
+        cast(Store, store).create, repeatable=False
+    )
+    assert await ask(gathered, "a", "b") == [error, error]
+    assert store.calls == [["a", "b"]]
+
+
+async def test_closing_waits_for_what_has_gathered() -> None:
+    store = Creates()
+    store.gate.clear()
+    gathered = gathering(store)
+    await gathered.close()  # nothing yet
+    first = asyncio.ensure_future(ask(gathered, "a"))
+    await store.called.wait()
+    second = asyncio.ensure_future(ask(gathered, "b"))
+    closing = asyncio.ensure_future(gathered.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    store.gate.set()
+    await closing
+    assert await first == ["a"] and await second == ["b"]
+
+
+async def test_a_writer_cancelled_before_it_began_is_replaced() -> None:
+    store = Creates()
+    gathered = gathering(store)
+    first = asyncio.ensure_future(gathered.ask(new("a")))
+    await asyncio.sleep(0)
+    assert gathered._task is not None
+    gathered._task.cancel()
+    await asyncio.wait([gathered._task])
+    assert await ask(gathered, "b") == ["b"]
+    assert await first == cast(Any, "a")
     assert store.calls == [["a", "b"]]

@@ -26,6 +26,7 @@ from .info import Reader
 from .lifespan import Lifespan, checked
 from .listener import Listener
 from .local import Local
+from .messaging import Outbox
 from .observer import Observer, Observers
 from .retention import Retention, retention_of
 from .shared import Shared, WorkerOptions
@@ -133,10 +134,12 @@ class Engine(Client):
         except BaseException:
             await shared.store.close()
             raise
+        entropy = shared.host.entropy
         self._gathering = Gathering(
-            shared.store, shared.local.runs_are_due, entropy=shared.host.entropy
+            shared.store.create, lambda new: shared.local.runs_are_due(), entropy=entropy
         )
-        self._ends = Ends(shared.store, shared.listener, entropy=shared.host.entropy)
+        self._outbox = Outbox(shared.store, shared.local.delivered, entropy=entropy)
+        self._ends = Ends(shared.store, shared.listener, entropy=entropy)
         shared.local.on_ended = self._ends.ended
         self._lifespan = Lifespan(self._lifespan_factory, self)
         self._loop, self._pid, self._ready = loop, os.getpid(), True
@@ -159,6 +162,7 @@ class Engine(Client):
                 return
             self._ready = False
             await self._ends.close()
+            await asyncio.gather(self._gathering.close(), self._outbox.close())
             await shared.listener.close()
             try:
                 await self._lifespan.close()

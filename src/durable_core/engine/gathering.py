@@ -1,83 +1,108 @@
-"""Gathering: starts that are made at the same time are created in one transaction.
+"""Gathering: what is asked of the store at the same time is asked in one transaction.
 
 While one batch is being written the next one gathers, so nothing waits for company. Rules:
 
-1. Each start is answered once: with what the store says of it, or with the error it met.
-2. A store that stays out of reach is told to all of a batch; after any other error each of them
-   is tried alone, so that one run the store refuses does not take the others with it.
+1. Each item is answered once: with what the store says of it, or with the error it met.
+2. A store that stays out of reach, or cannot say whether it did what must not be done twice, is
+   told to all of a batch; after any other error each of them is tried alone, in their order, so
+   that one item the store refuses does not take the others with it.
 3. Whoever stops waiting changes nothing: what is being written is written.
+4. Items are written in the order in which they came.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Generic, TypeVar
 
 from ..errors import StoreUnavailableError
-from ..store import CreateResult, NewRun, Store
-from .retrying import retrying
+from .retrying import PATIENCE_S, retrying
+from .shielded import ended
 
 BATCH = 200
-"""Runs in one store call, at most."""
+"""Items in one store call, at most."""
 
-Waiter = asyncio.Future[CreateResult]
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
-class Gathering:
-    """Creates runs; made anew each time the engine is opened."""
+class Gathering(Generic[Item, Answer]):
+    """One verb of the store, which answers each item; made anew each time the engine is opened."""
 
     def __init__(
         self,
-        store: Store,
-        on_orphan: Callable[[], None] = lambda: None,
+        verb: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        on_orphan: Callable[[Item], None] = lambda item: None,
         *,
+        repeatable: bool = True,
         entropy: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        """``on_orphan`` is called when a start came through whose starter waits no more."""
-        self._store = store
-        self._entropy = entropy
+        """``on_orphan`` is called when an item may have come through whose sender waits no more.
+        ``repeatable``: doing it twice is doing it once, with each item."""
+        self._verb = verb
         self._on_orphan = on_orphan
-        self._pending: list[tuple[NewRun, Waiter]] = []
+        self._repeatable = repeatable
+        self._entropy = entropy
+        self._pending: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._task: asyncio.Task[None] | None = None
 
-    async def create(self, new: NewRun) -> CreateResult:
-        """As ``Store.create`` does it."""
+    async def ask(self, item: Item) -> Answer:
+        """What the verb answers to it."""
         loop = asyncio.get_running_loop()
-        waiter: Waiter = loop.create_future()
-        self._pending.append((new, waiter))
-        if self._task is None:
+        waiter: asyncio.Future[Answer] = loop.create_future()
+        self._pending.append((item, waiter))
+        if self._task is None or self._task.done():
             self._task = loop.create_task(self._flush())
         return await waiter
 
+    async def close(self) -> None:
+        """Return when all is answered; those to whom the store says nothing for as long as one
+        call would wait for it are told that. Behind it, nothing may be asked."""
+        if self._task is not None and not self._task.done():
+            await ended([self._task], PATIENCE_S)
+
     async def _flush(self) -> None:
-        batch: list[tuple[NewRun, Waiter]] = []
+        batch: list[tuple[Item, asyncio.Future[Answer]]] = []
         try:
             while self._pending:
                 batch, self._pending = self._pending[:BATCH], self._pending[BATCH:]
                 await self._write(batch)
-        except asyncio.CancelledError:  # the event loop ends
-            for _, waiter in (*batch, *self._pending):
-                waiter.cancel()
+        except asyncio.CancelledError:  # the engine is closed, or the event loop ends
+            self._fail(batch, _cut_off(outcome_unknown=True))
+            self._fail(self._pending, _cut_off(outcome_unknown=False))
+            self._pending = []
             raise
-        finally:
-            self._task = None
 
-    async def _write(self, batch: Sequence[tuple[NewRun, Waiter]]) -> None:
+    async def _write(self, batch: Sequence[tuple[Item, asyncio.Future[Answer]]]) -> None:
         try:
-            news = [new for new, _ in batch]
-            results = await retrying(lambda: self._store.create(news), self._entropy)
+            items = [item for item, _ in batch]
+            answers = await retrying(
+                lambda: self._verb(items), self._entropy, repeatable=self._repeatable
+            )
         except Exception as error:
             if len(batch) > 1 and not isinstance(error, StoreUnavailableError):
                 for one in batch:
                     await self._write([one])
-                return
-            for _, waiter in batch:
-                if not waiter.done():
-                    waiter.set_exception(error)
-            return
-        for (_, waiter), result in zip(batch, results, strict=True):
-            if not waiter.done():
-                waiter.set_result(result)
             else:
-                self._on_orphan()
+                self._fail(batch, error)
+            return
+        for (item, waiter), answer in zip(batch, answers, strict=True):
+            if not waiter.done():
+                waiter.set_result(answer)
+            elif waiter.cancelled():
+                self._on_orphan(item)
+
+    def _fail(self, batch: Iterable[tuple[Item, asyncio.Future[Answer]]], error: Exception) -> None:
+        for item, waiter in batch:
+            if not waiter.done():
+                waiter.set_exception(error)
+            elif waiter.cancelled():
+                self._on_orphan(item)
+
+
+def _cut_off(*, outcome_unknown: bool) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        "the engine was closed before the store had answered", outcome_unknown=outcome_unknown
+    )
