@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,7 +21,7 @@ from durable_core.errors import (
     RunNotFoundError,
     StoreUnavailableError,
 )
-from durable_core.store import ClaimRequest, DeliverVerdict, Kind, Message
+from durable_core.store import ClaimRequest, DeliverVerdict, Kind, Message, RunRecord
 from durable_core.testing.memory import MemoryStore
 from durable_core.testing.virtual_time import VirtualTime
 from durable_sqlite import SqliteStore
@@ -32,11 +32,13 @@ REFUSED = DurableError("no")
 QUIET = Host(fallback_poll_s=None)
 
 waits = Workflow("waits").wait_for_signal("go")
+typed = Workflow("typed").wait_for_signal("go", type=int)
 
 
 class Watched:
     """What is delivered, call by call. ``gate`` holds every call back until it is set; ``hold``
-    says which; ``faults`` are raised in turn, with an unknown outcome only after it was done."""
+    says which; ``faults`` are raised in turn, with an unknown outcome only after it was done.
+    Of reads the later ones are answered sooner, as several connections may do it."""
 
     def _watch(self) -> None:
         self.calls: list[list[Message]] = []
@@ -48,6 +50,15 @@ class Watched:
         self.refused = ""
         self.faults: list[StoreUnavailableError] = []
         self.when_done: Callable[[], object] = lambda: None
+        self.looks: list[list[str]] = []
+
+    async def get(self, run_ids: Sequence[str]) -> Mapping[str, RunRecord]:
+        self.looks.append(list(run_ids))
+        turns = max(0, 100 - 10 * len(self.looks))
+        found: Mapping[str, RunRecord] = await super().get(run_ids)  # type: ignore[misc]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return found
 
     async def deliver(
         self, messages: Sequence[Message], *, inbox_limit: int = 10_000, conn: Any = None
@@ -169,6 +180,24 @@ async def test_signals_to_one_run_arrive_in_the_order_in_which_they_were_sent(
         store.gate.set()
         await asyncio.gather(first, later)
         assert await inboxes(engine) == {run_id: [*names, "later", "last"]}
+
+
+async def test_signals_whose_run_is_looked_at_keep_their_order_and_look_together(
+    store: AnyStore,
+) -> None:
+    async with Engine(store, [typed]) as engine:
+        run, other = await engine.start_many([(typed, None)] * 2)
+        numbers = list(range(BATCH + 10))
+        await asyncio.gather(
+            *(run.signal("go", number) for number in numbers), other.signal("go", -1)
+        )
+        sent = [message for call in store.calls for message in call]
+        payloads = [message.payload for message in sent if message.run_id == run.id]
+        assert [payload and payload.data for payload in payloads] == [
+            str(number).encode() for number in numbers
+        ]
+        assert store.looks == [[run.id], [run.id, other.id]]
+        assert len(store.calls) <= 4
 
 
 async def test_each_has_its_own_answer(store: AnyStore) -> None:

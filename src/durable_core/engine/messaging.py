@@ -8,7 +8,7 @@ workers at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..errors import EncodingError, LimitExceededError, RunFinishedError, StaleR
 from ..kernel.event import MessageKind
 from ..kernel.run import RunStatus
 from ..kernel.value import Payload
-from ..store import DeliverVerdict, Message, Store
+from ..store import DeliverVerdict, Message, RunRecord, Store
 from ..workflow.loose import codec_of
 from . import arguments
 from .gathering import Gathering
@@ -48,6 +48,12 @@ class Outbox:
         self._on_orphan = on_orphan
         self._entropy = entropy
         self._groups: dict[tuple[int, bool, bool], Gathering[Message, DeliverVerdict]] = {}
+        self._looks: Gathering[str, RunRecord | None] = Gathering(self._read, entropy=entropy)
+
+    async def look(self, run_id: str) -> RunRecord | None:
+        """The record of a run, for who must know it to write to it. Looks are gathered too: the
+        answers come in the order of the questions, so messages keep theirs."""
+        return await self._looks.ask(run_id)
 
     async def deliver(self, message: Message, inbox_limit: int) -> DeliverVerdict:
         """As ``Store.deliver`` does it."""
@@ -64,7 +70,12 @@ class Outbox:
 
     async def close(self) -> None:
         """Return when all is answered, as ``Gathering.close`` does."""
-        await asyncio.gather(*(group.close() for group in self._groups.values()))
+        groups = self._groups.values()
+        await asyncio.gather(self._looks.close(), *(group.close() for group in groups))
+
+    async def _read(self, run_ids: Sequence[str]) -> list[RunRecord | None]:
+        found = await self._store.get(list(dict.fromkeys(run_ids)))
+        return [found.get(run_id) for run_id in run_ids]
 
 
 class Messaging(Reading):
@@ -111,7 +122,7 @@ class Messaging(Reading):
         try:
             return shared.codec.encode(data, limit=limit, what=what)
         except EncodingError:
-            record = await self._find(run_id)
+            record = await self._outbox.look(run_id)
             definition = None if record is None else self._reader.definition(record)
             codec = codec_of(definition, shared.codec)
             return codec.encode(data, limit=limit, what=what)
@@ -122,7 +133,7 @@ class Messaging(Reading):
         what, limit = f"the payload of signal {name!r}", shared.limits.signal
         type_ = ANY
         if any(definition.signal_type(name) is not ANY for definition in shared.registry):
-            record = await self._find(run_id)
+            record = await self._outbox.look(run_id)
             definition = None if record is None else self._reader.definition(record)
             if definition is not None:
                 type_ = definition.signal_type(name)
