@@ -111,7 +111,7 @@ class Driver:
 
     def _recorder(self) -> Recorder:
         fold = Fold(self.run.run_id)
-        return Recorder(self.run.run_id, fold, Draft(self.run, fold, NOW_MS, lambda name: ()))
+        return Recorder(self.run.run_id, fold, Draft(self.run, fold, NOW_MS, {}))
 
     # --- what came of it -----------------------------------------------------------------------
 

@@ -9,17 +9,14 @@ same question for the compensation of a completed unit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
-
-import attrs
 
 from . import journal as j
 from .event import MessageArrived
 from .failure import Failure
-from .fold import UnitState
+from .fold import Fold, UnitState
 from .ids import UnitKey, child_run_id
-from .limits import Limits
 from .outcome import (
     Attempting,
     Completed,
@@ -30,6 +27,7 @@ from .outcome import (
     StepOutcome,
     TimedOut,
 )
+from .run import RunContext
 from .step import Call, Child, Join, Record, Step, Timer, Undo, Wait
 from .tables import FAMILY, UnitStatus
 from .value import NULL, Payload
@@ -37,45 +35,26 @@ from .value import NULL, Payload
 U = UnitStatus
 
 
-@attrs.define(slots=True, kw_only=True)
 class Moment:
     """The context of a decision: where and when it is taken, and what lies in the inbox.
 
-    ``next_seq`` is the number of the next entry; ``units`` how many units the run has. Nobody
-    keeps a moment: it describes one advance, and is brought up to date as entries are appended.
+    ``next_seq`` is the number of the next entry; ``signals`` lie in the inbox by their names.
     """
 
-    run_id: str
-    created_at_ms: int
-    generation: int
-    depth: int
-    now_ms: int
-    next_seq: int
-    units: int
-    limits: Limits
-    signals: Callable[[str], Sequence[MessageArrived]]
+    __slots__ = ("fold", "next_seq", "now_ms", "run", "signals")
 
-
-def family_of(step: Step) -> str:
-    """The family of entries this step leaves; see ``tables.FAMILY``."""
-    match step:
-        case Call():
-            return "call"
-        case Record():
-            return step.kind
-        case Timer():
-            return "timer"
-        case Wait():
-            return "wait"
-        case Child() | Join():
-            return "child"
-        case _:
-            assert_never(step)
-
-
-def name_of(step: Step) -> str | None:
-    """By which name it is asked for, where that is compared with what is recorded."""
-    return step.name if isinstance(step, Call | Wait | Child) else None
+    def __init__(
+        self,
+        run: RunContext,
+        fold: Fold,
+        now_ms: int,
+        signals: Mapping[str, Sequence[MessageArrived]],
+    ) -> None:
+        self.run = run
+        self.fold = fold
+        self.now_ms = now_ms
+        self.next_seq = fold.length + 1
+        self.signals = signals
 
 
 def started(step: Step, state: UnitState) -> str | None:
@@ -154,13 +133,14 @@ def _when_due(state: UnitState, moment: Moment, outcome: StepOutcome) -> StepOut
 
 
 def _begin(step: Step, moment: Moment) -> StepOutcome:
-    if moment.units >= moment.limits.units:
+    units = len(moment.fold.units)
+    if units >= moment.run.limits.units:
         return _refuse(
             step.unit,
             moment,
             Failure(
                 type="LimitExceededError",
-                message=f"the run has {moment.units} units, the most it may have "
+                message=f"the run has {units} units, the most it may have "
                 f"(Limits.units); unit {str(step.unit)!r} was not begun",
             ),
         )
@@ -226,7 +206,7 @@ def _decide_wait(step: Wait, state: UnitState, moment: Moment) -> StepOutcome:
     """The oldest message of that name, unless it came after the time-out."""
     assert state.signal is not None
     due = state.due_at_ms
-    for message in moment.signals(state.signal):
+    for message in moment.signals.get(state.signal, ()):
         if due is not None and message.at_ms > due:
             break
         payload = message.payload or NULL
@@ -257,14 +237,15 @@ def _decide_wait(step: Wait, state: UnitState, moment: Moment) -> StepOutcome:
 
 
 def _begin_child(step: Child, moment: Moment) -> StepOutcome:
-    if moment.depth + 1 > moment.limits.child_depth:
+    run = moment.run
+    if run.depth + 1 > run.limits.child_depth:
         return _refuse(
             step.unit,
             moment,
             Failure(
                 type="LimitExceededError",
-                message=f"a child run would be {moment.depth + 1} levels deep, more than "
-                f"Limits.child_depth ({moment.limits.child_depth})",
+                message=f"a child run would be {run.depth + 1} levels deep, more than "
+                f"Limits.child_depth ({run.limits.child_depth})",
             ),
         )
     spec = step.begin()
@@ -274,7 +255,7 @@ def _begin_child(step: Child, moment: Moment) -> StepOutcome:
         unit=step.unit,
         seq=moment.next_seq,
         at_ms=moment.now_ms,
-        child_id=child_run_id(moment.run_id, moment.created_at_ms, moment.generation, step.unit),
+        child_id=child_run_id(run.run_id, run.created_at_ms, moment.fold.generation, step.unit),
         workflow=step.name,
     )
     return Recording(entry, child=spec)

@@ -6,7 +6,7 @@ carry besides. Appending an entry here is the only way a run's record grows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from . import journal as j
@@ -19,19 +19,16 @@ from .run import RunContext
 from .value import Payload
 
 
-class Draft:
-    """The growing answer of one ``advance``; cheap to make, used once."""
+class Draft(Moment):
+    """The growing answer of one ``advance``, and the moment it is given at."""
 
     __slots__ = (
         "after_seq",
         "children",
         "consumed",
         "entries",
-        "fold",
         "messages",
-        "moment",
         "renews",
-        "run",
         "stop",
         "tokens_closed",
         "tokens_opened",
@@ -42,22 +39,10 @@ class Draft:
         run: RunContext,
         fold: Fold,
         now_ms: int,
-        signals: Callable[[str], Sequence[MessageArrived]],
+        signals: Mapping[str, Sequence[MessageArrived]],
     ) -> None:
-        self.run = run
-        self.fold = fold
+        super().__init__(run, fold, now_ms, signals)
         self.after_seq = fold.length
-        self.moment = Moment(
-            run_id=run.run_id,
-            created_at_ms=run.created_at_ms,
-            generation=fold.generation,
-            depth=run.depth,
-            now_ms=now_ms,
-            next_seq=fold.length + 1,
-            units=len(fold.units),
-            limits=run.limits,
-            signals=signals,
-        )
         self.entries: list[j.Entry] = []
         self.consumed: list[int] = []
         self.children: list[ChildStart] = []
@@ -67,14 +52,9 @@ class Draft:
         self.stop: list[AttemptKey] = []
         self.renews = False
 
-    @property
-    def now_ms(self) -> int:
-        """The store's time of this advance."""
-        return self.moment.now_ms
-
     def record(self, kind: Callable[..., j.Entry], unit: UnitKey = RUN_UNIT, **fields: Any) -> None:
         """Append a new entry of this class for ``unit``."""
-        self.append(kind(unit=unit, seq=self.moment.next_seq, at_ms=self.moment.now_ms, **fields))
+        self.append(kind(unit=unit, seq=self.next_seq, at_ms=self.now_ms, **fields))
 
     def begin_anew(self, payload: Payload) -> None:
         """The run goes on as if it had just begun, with this as its input (``continue_as_new``).
@@ -85,7 +65,7 @@ class Draft:
         waived = fold.deadline_waived
         self.renews = True
         self.entries.clear()
-        self.moment.next_seq = self.after_seq + 1
+        self.next_seq = self.after_seq + 1
         self.record(
             j.RunContinued,
             payload=payload,
@@ -97,9 +77,6 @@ class Draft:
 
     def append(self, entry: j.Entry) -> None:
         """Append an entry that is numbered and dated already."""
-        fold = self.fold
-        fold.apply(entry)
+        self.fold.apply(entry)
         self.entries.append(entry)
-        self.moment.next_seq = entry.seq + 1
-        self.moment.units = len(fold.units)
-        self.moment.generation = fold.generation
+        self.next_seq = entry.seq + 1

@@ -45,10 +45,11 @@ from .run import RunStatus
 class Ender:
     """What is on its way to stop, and where the rollback stands; a part of the cursor."""
 
+    __slots__ = ("_in_flight", "_queue", "_told", "_tokens_closed", "next_undo")
+
     def __init__(self, in_flight: Mapping[AttemptKey, Attempt]) -> None:
         self._in_flight = in_flight
-        self._stopped: set[AttemptKey] = set()
-        self._told: set[tuple[UnitKey, str]] = set()  # live children, and how
+        self._told: dict[tuple[UnitKey, str], None] = {}  # live children, and how
         self._tokens_closed = False
         self._queue: list[UnitKey] | None = None
         self.next_undo: tuple[AttemptKey | None, tuple[AttemptKey, int] | None] = (None, None)
@@ -59,10 +60,6 @@ class Ender:
         self._told.clear()
         self._tokens_closed = False
 
-    def settled(self, key: AttemptKey) -> None:
-        """An attempt was reported on."""
-        self._stopped.discard(key)
-
     # --- stopping ------------------------------------------------------------------------------
 
     def stop_attempts(self, draft: Draft) -> None:
@@ -72,8 +69,9 @@ class Ender:
 
     def stop_attempt(self, draft: Draft, key: AttemptKey) -> None:
         """Tell one attempt to stop."""
-        if key not in self._stopped:
-            self._stopped.add(key)
+        attempt = self._in_flight[key]
+        if not attempt.stopped:
+            attempt.stopped = True
             draft.stop.append(key)
 
     def cancel_child(self, draft: Draft, unit: UnitKey, state: UnitState, mode: str) -> None:
@@ -81,7 +79,7 @@ class Ender:
         assert state.child_id is not None
         if (state.cancel_requested and mode == "compensate") or (unit, mode) in self._told:
             return
-        self._told.add((unit, mode))
+        self._told[unit, mode] = None
         draft.record(j.ChildCancelRequested, unit, child_id=state.child_id)
         draft.messages.append(
             Outgoing(
@@ -172,7 +170,7 @@ class Ender:
         while self._queue:
             unit = self._queue[-1]
             _, undo = frontier.undos[unit]
-            outcome = decide_undo(unit, undo, fold.units[unit], fold.undos.get(unit), draft.moment)
+            outcome = decide_undo(unit, undo, fold.units[unit], fold.undos.get(unit), draft)
             key = AttemptKey(unit=unit, compensating=True)
             match outcome:
                 case Completed() | Failed():

@@ -86,8 +86,35 @@ class UnitState:
 class Fold:
     """The state a journal adds up to. ``apply`` is the only way it changes."""
 
+    __slots__ = (
+        "cancel",
+        "completed",
+        "deadline_passed",
+        "deadline_waived",
+        "ended",
+        "generation",
+        "going",
+        "input",
+        "length",
+        "live_children",
+        "open_undos",
+        "open_units",
+        "parked",
+        "paused",
+        "rollback",
+        "run_id",
+        "stopped_seq",
+        "tokens",
+        "undos",
+        "units",
+    )
+
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
+        self._begin()
+
+    def _begin(self) -> None:
+        """As before the first entry."""
         self.length = 0
         self.generation = 1
         self.input: Payload | None = None  # of this generation, when it is not the run's own
@@ -334,7 +361,7 @@ class Fold:
     def _run_continued(self, entry: j.Entry) -> None:
         """Nothing of before counts any more; what was told to the run is told again if need be."""
         assert isinstance(entry, j.RunContinued)
-        self.__dict__.update(type(self)(self.run_id).__dict__)
+        self._begin()
         self.generation = entry.generation
         self.input = entry.payload
         self.deadline_waived = entry.deadline_waived

@@ -7,6 +7,7 @@ so that an extended journal shares the log it grew from: appending copies nothin
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, ClassVar
 
 import attrs
@@ -469,5 +470,4 @@ class Journal(Sequence[Entry]):
         return self._log[index]
 
     def __iter__(self) -> Iterator[Entry]:
-        for index in range(self._length):
-            yield self._log[index]
+        return islice(self._log, self._length)

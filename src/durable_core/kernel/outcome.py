@@ -123,7 +123,8 @@ class Attempt:
     """One call of a handler to be made once the transition is committed.
 
     ``call`` is the step (for a compensator too: ``undo`` then holds its handler, and ``value``
-    the unit's own result). ``snapshot`` and ``data`` are set when the unit was resumed.
+    the unit's own result). ``snapshot`` and ``data`` are set when the unit was resumed;
+    ``stopped`` when the engine was told to cancel it.
     """
 
     key: AttemptKey
@@ -134,6 +135,7 @@ class Attempt:
     value: Payload | None = None
     snapshot: Payload | None = None
     data: Payload | None = None
+    stopped: bool = False
 
     @property
     def handler(self) -> object:

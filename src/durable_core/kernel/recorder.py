@@ -45,10 +45,10 @@ class Recorder:
         self._run_id = run_id
         self._fold = fold
         self.draft = draft
-        """The transition that is being drawn up."""
+        """The transition that is being drawn up; gone when it is."""
         self.replaying = not fold.going or fold.has_begun
         """Whether the program is only catching up with what it did before."""
-        self.units: set[UnitKey] = set()
+        self.units: dict[UnitKey, None] = {}
         """What was asked for here."""
         self.asked: Container[UnitKey] = ()
         """The steps that were asked for."""
@@ -97,7 +97,7 @@ class Recorder:
         return any(unit not in self.units and unit not in self.asked for unit in self._fold.units)
 
     def _is_recorded(self, unit: UnitKey, family: str) -> bool:
-        self.units.add(unit)
+        self.units[unit] = None
         state = self._fold.units.get(unit)
         if state is None:
             return False
@@ -109,16 +109,16 @@ class Recorder:
 
     def _refuse_if_passed(self, unit: UnitKey, what: str) -> None:
         if self.replaying and (not self._fold.going or self._is_behind()):
-            self.units.discard(unit)
+            self.units.pop(unit, None)
             raise nondeterminism(self._run_id, unit, recorded="nothing", asked=f"{what} of it")
 
     def _record(self, kind: Callable[..., j.Entry], unit: UnitKey, **fields: Any) -> None:
-        moment = self.draft.moment
-        if moment.units >= moment.limits.units:
+        units, most = len(self._fold.units), self.draft.run.limits.units
+        if units >= most:
             raise UnitLimit(
                 Failure(
                     type="LimitExceededError",
-                    message=f"the run has {moment.units} units, the most it may have "
+                    message=f"the run has {units} units, the most it may have "
                     f"(Limits.units); {str(unit)!r} was not recorded",
                 )
             )

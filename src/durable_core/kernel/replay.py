@@ -15,14 +15,13 @@ Must not know entries, time, or what a step's outcome means.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..errors import NondeterminismError, StepFailed
-from .decide import family_of, name_of
+from ..errors import NondeterminismError
 from .failure import Failure
 from .fold import Fold, UnitState
-from .ids import UnitKey
+from .ids import RUN_UNIT, UnitKey
 from .nondeterminism import nondeterminism
 from .outcome import Ending, Outcome, Settled, Won
 from .program import Program
@@ -44,6 +43,11 @@ class Leaf:
     def leaves(self) -> Iterator[Leaf]:
         """Itself."""
         yield self
+
+
+SETTLED = Leaf(Join(unit=RUN_UNIT), None, 0)
+"""Stands for every step that has come out: nothing of it is needed but that it was asked for."""
+SETTLED.outcome = Settled(())
 
 
 class Group:
@@ -87,7 +91,25 @@ def node_of(ask: Ask, group: Group | None, index: int) -> Leaf | Group:
 
 
 class Frontier:
-    """Where a program stands. ``outcome`` is what it is to be sent next, when that is known."""
+    """Where a program stands. ``outcome`` is what it is to be sent next, when that is known.
+
+    ``stands``: it cannot go on, because it waits for an outcome or is ``over``, either way.
+    """
+
+    __slots__ = (
+        "_program",
+        "_run_id",
+        "ending",
+        "failure",
+        "leaves",
+        "losers",
+        "outcome",
+        "over",
+        "races",
+        "recorder",
+        "stands",
+        "undos",
+    )
 
     def __init__(self, run_id: str, program: Program, recorder: Recorder) -> None:
         self._run_id = run_id
@@ -97,50 +119,39 @@ class Frontier:
         self.undos = recorder.undos
         recorder.asked = self.leaves
         self.outcome: Outcome | None = None
-        self.started = False
+        self.stands = False
+        self.over = False
         self.ending: Ending | None = None
         self.failure: Failure | None = None
-        self.losers: list[Leaf] = []
+        self.losers: tuple[Leaf, ...] = ()
         self.races = False  # whether there is a race in what was asked for last
-
-    @property
-    def over(self) -> bool:
-        """Whether the program has ended, either way."""
-        return self.ending is not None or self.failure is not None
-
-    @property
-    def stands(self) -> bool:
-        """Whether the program cannot go on: it waits for an outcome, or is over."""
-        return self.over or (self.started and self.outcome is None)
 
     @property
     def continues(self) -> bool:
         """Whether the program has ended only to begin anew."""
         return self.ending is not None and self.ending.continues
 
-    def proceed(self) -> list[Leaf]:
+    def proceed(self) -> Sequence[Leaf]:
         """Send the outcome (None at first) and give the steps that may begin."""
-        outcome, self.outcome, self.started = self.outcome, None, True
+        outcome, self.outcome, self.stands = self.outcome, None, True
         try:
             ask = self._program.send(outcome)
         except StopIteration as end:
-            self.ending = _ending(end.value)
-            return []
-        except StepFailed as error:
-            self.failure = _failure_of(error)
-            return []
+            self.ending, self.over = _ending(end.value), True
+            return ()
         except NondeterminismError:
             raise
-        except Exception as error:  # the program's own fault is the run's failure
-            self.failure = _failure_of(error)
-            return []
+        except Exception as error:  # a failed step, or the program's own fault
+            self.failure, self.over = _failure_of(error), True
+            return ()
         return self._open(ask)
 
-    def settle(self, leaf: Leaf, outcome: Outcome) -> list[Leaf]:
+    def settle(self, leaf: Leaf, outcome: Outcome) -> Sequence[Leaf]:
         """Take a step's outcome; gives the steps that may begin now."""
         begun: list[Leaf] = []
         if leaf.outcome is None:
             self._end(leaf, outcome, begun)
+            self.leaves[leaf.step.unit] = SETTLED
         return begun
 
     def _end(self, node: Leaf | Group, outcome: Outcome, begun: list[Leaf]) -> None:
@@ -149,10 +160,11 @@ class Frontier:
         group = node.group
         if group is None:
             self.outcome = outcome
+            self.stands = self.over
         elif group.outcome is None:  # else its race is decided
             group.remaining -= 1
             if isinstance(group.asked, First):
-                self.losers += [leaf for leaf in group.leaves() if leaf.outcome is None]
+                self.losers += tuple(leaf for leaf in group.leaves() if leaf.outcome is None)
                 self._end(group, Won(node.index, outcome), begun)
             elif group.remaining == 0:
                 self._end(group, Settled(tuple(map(_ended, group.members))), begun)
@@ -180,15 +192,13 @@ class Frontier:
                     asked="nothing: the program no longer asks for it",
                 )
 
-    def check_same(self, leaf: Leaf, state: UnitState) -> None:
+    def check_same(self, step: Step, state: UnitState) -> None:
         """A recorded unit must be asked for as what it was, and by the name it had."""
-        step, recorded = leaf.step, state.family
-        asked = family_of(step)
+        recorded, asked, name = state.family, step.family, step.name
         if recorded is not None and recorded != asked:
             raise nondeterminism(
                 self._run_id, step.unit, recorded=f"a {recorded}", asked=f"a {asked}"
             )
-        name = name_of(step)
         if name is not None and state.name is not None and name != state.name:
             raise nondeterminism(
                 self._run_id,
@@ -204,27 +214,31 @@ class Frontier:
         except Exception:  # a dropped cursor must never hurt the run
             return
 
-    def _open(self, ask: Ask) -> list[Leaf]:
+    def _open(self, ask: Ask) -> Sequence[Leaf]:
         node = node_of(ask, None, 0)
-        self.races = isinstance(node, Group) and _has_race(node)
-        self._register(node.leaves())
+        if isinstance(node, Leaf):
+            self.races = False
+            self._register(node)
+            return (node,)
+        self.races = _has_race(node)
+        for leaf in node.leaves():
+            self._register(leaf)
         begun: list[Leaf] = []
         self._begin((node,), begun)
         return begun
 
-    def _register(self, leaves: Iterable[Leaf]) -> None:
-        for leaf in leaves:
-            step = leaf.step
-            if step.unit in self.leaves and not isinstance(step, Join):
-                raise nondeterminism(
-                    self._run_id,
-                    step.unit,
-                    recorded="asked for once already",
-                    asked="the same unit again",
-                )
-            self.leaves[step.unit] = leaf
-            if isinstance(step, Call | Child) and step.undo is not None:
-                self.undos[step.unit] = (step, step.undo)
+    def _register(self, leaf: Leaf) -> None:
+        step = leaf.step
+        if step.unit in self.leaves and not isinstance(step, Join):
+            raise nondeterminism(
+                self._run_id,
+                step.unit,
+                recorded="asked for once already",
+                asked="the same unit again",
+            )
+        self.leaves[step.unit] = leaf
+        if isinstance(step, Call | Child) and step.undo is not None:
+            self.undos[step.unit] = (step, step.undo)
 
 
 def _has_race(group: Group) -> bool:

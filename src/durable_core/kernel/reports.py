@@ -29,13 +29,16 @@ def take_report(draft: Draft, attempt: Attempt, report: Report, *, lost_race: bo
                 draft.record(j.UnitCompensated, unit, attempt=attempt.number)
                 return
             assert attempt.call is not None
-            draft.record(
-                j.UnitCompleted,
-                unit,
-                payload=report.payload,
-                attempt=attempt.number,
-                verdict=conclude(attempt.call, report.payload),
-                name=attempt.call.name,
+            draft.append(
+                j.UnitCompleted(
+                    unit=unit,
+                    seq=draft.next_seq,
+                    at_ms=draft.now_ms,
+                    payload=report.payload,
+                    attempt=attempt.number,
+                    verdict=conclude(attempt.call, report.payload),
+                    name=attempt.call.name,
+                )
             )
         case AttemptFailed():
             retryable = report.retryable and not lost_race

@@ -5,11 +5,15 @@ unit, the policies and the pure callables; handlers and scopes are the front end
 carried through to the engine unread. The callables a step carries are run at most once a run:
 their answer is recorded in the journal in the same transition, and replay reads the record.
 They return a ``Failure`` instead of raising, so that a user's mistake is an outcome.
+
+``family`` is that of the entries a step leaves (``tables.FAMILY``); ``name`` what is asked for,
+where that is recorded and compared on replay.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import attrs
 
@@ -37,11 +41,12 @@ class Undo:
 class Call:
     """Run a handler as one unit.
 
-    ``name``: what is called, when the unit's own name does not say it; recorded, and compared
-    on replay. ``conclude`` maps the encoded result to an encoded decision recorded with it (a
-    loop's stop-or-next), or to a ``Failure`` that fails the step though the unit is completed.
+    ``name``: what is called, when the unit's own name does not say it. ``conclude`` maps the
+    encoded result to an encoded decision recorded with it (a loop's stop-or-next), or to a
+    ``Failure`` that fails the step though the unit is completed.
     """
 
+    family: ClassVar[str] = "call"
     unit: UnitKey
     handler: object
     scope: object = None
@@ -57,15 +62,23 @@ class Call:
 class Record:
     """Compute a value once and record it under the entry kind ``kind``."""
 
+    name: ClassVar[str | None] = None
     unit: UnitKey
     kind: str
     compute: Callable[[], Payload | Failure]
+
+    @property
+    def family(self) -> str:
+        """Each kind is a family."""
+        return self.kind
 
 
 @attrs.frozen(slots=True, kw_only=True)
 class Timer:
     """Sleep until the ms that ``due(now_ms)`` gives, computed once."""
 
+    family: ClassVar[str] = "timer"
+    name: ClassVar[str | None] = None
     unit: UnitKey
     due: Callable[[int], int | Failure]
 
@@ -80,6 +93,7 @@ class Wait:
     compared on replay.
     """
 
+    family: ClassVar[str] = "wait"
     unit: UnitKey
     signal: Callable[[], str | Failure]
     timeout_ms: int | None = None
@@ -107,6 +121,7 @@ class Child:
     ``name``: the workflow's, when it is to be recorded and compared on replay.
     """
 
+    family: ClassVar[str] = "child"
     unit: UnitKey
     begin: Callable[[], ChildSpec | Failure]
     undo: Undo | None = None
@@ -118,6 +133,8 @@ class Child:
 class Join:
     """Wait for the end of a child run that was started detached, under the same unit."""
 
+    family: ClassVar[str] = "child"
+    name: ClassVar[str | None] = None
     unit: UnitKey
 
 

@@ -24,8 +24,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from itertools import count
+from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 import attrs
@@ -80,6 +79,25 @@ def advance(
 class Held:
     """One run in memory: its journal, and a disposable cursor over it."""
 
+    __slots__ = (
+        "_awaiting",
+        "_deaths",
+        "_draft",
+        "_due_number",
+        "_dues",
+        "_ender",
+        "_fits",
+        "_fold",
+        "_frontier",
+        "_in_flight",
+        "_program",
+        "_ready",
+        "_signals",
+        "_undecided",
+        "journal",
+        "run",
+    )
+
     def __init__(
         self,
         run: RunContext,
@@ -100,17 +118,13 @@ class Held:
         self._in_flight: dict[AttemptKey, Attempt] = {}
         self._ready: dict[AttemptKey, None] = {}  # in order
         self._dues: list[tuple[int, int, AttemptKey]] = []
-        self._due_numbers = count()
+        self._due_number = 0
         self._awaiting: dict[str, dict[UnitKey, None]] = {}
-        self._undecided: deque[Leaf] = deque()
+        self._undecided: list[Leaf] = []
         self._deaths = run.deaths
         self._ender = Ender(self._in_flight)
-        # Not a method: what is dropped must not need the garbage collector.
-        signals: dict[str, deque[MessageArrived]] = {}
-        self._signals = signals
-        self._signals_named: Callable[[str], Sequence[MessageArrived]]
-        self._signals_named = lambda name: signals.get(name, ())
-        self._draft = Draft(run, self._fold, 0, self._signals_named)
+        self._signals: dict[str, deque[MessageArrived]] = {}
+        self._draft = Draft(run, self._fold, 0, self._signals)
 
     @property
     def in_flight(self) -> frozenset[AttemptKey]:
@@ -134,7 +148,7 @@ class Held:
 
     def advance(self, events: Sequence[Event], now_ms: int) -> Transition:
         """Take in events and time; the answer is to be committed, then acted on."""
-        draft = self._draft = Draft(self.run, self._fold, now_ms, self._signals_named)
+        draft = self._draft = Draft(self.run, self._fold, now_ms, self._signals)
         if self._frontier is not None:
             self._frontier.recorder.draft = draft
         changed = False
@@ -146,14 +160,19 @@ class Held:
             self._ender.stop_attempts(draft)
         before = Journal() if draft.renews else self.journal
         self.journal = before.extend(draft.entries)
-        return self._answer(draft, pinned=changed and not self._fits)
+        transition = self._answer(draft, pinned=changed and not self._fits)
+        del self._draft  # there may be thousands of runs at rest, and none needs it
+        if self._frontier is not None:
+            del self._frontier.recorder.draft
+        return transition
 
     # --- the order of precedence ---------------------------------------------------------
 
     def _work(self, draft: Draft, events: Sequence[Event]) -> None:
         messages = [event for event in events if isinstance(event, MessageArrived)]
         self._hold_poisoned(messages)
-        self._replay(messages)
+        if self._frontier is None and self._program is not None:
+            self._replay(messages)
         for event in events:
             if not isinstance(event, MessageArrived):
                 self._take_report(event)
@@ -162,21 +181,22 @@ class Held:
         if self._fold.ended is not None:
             return  # reopened by a message that changes nothing: it ends as it had ended
         self._fire_due()
-        frontier = self._frontier
-        if self._undecided or (frontier is not None and not frontier.stands):
-            self._drive(self._take_undecided())
-        self._pass_deadline()
-        self._ender.conclude(draft, frontier)
-        if draft.renews:
-            self._begin_anew(draft)
+        self._go_on(draft)
+        if draft.renews:  # with the next generation, once: it may ask for nothing at all
+            self.restart()
+            self._go_on(draft)
         self._queue_undo()
 
-    def _begin_anew(self, draft: Draft) -> None:
-        """Go on with the next generation of the run, once: it may ask for nothing at all."""
-        self.restart()
-        self._drive(self._take_undecided())
-        self._pass_deadline()
-        self._ender.conclude(draft, self._frontier)
+    def _go_on(self, draft: Draft) -> None:
+        """The program, as far as it gets; then as far towards the end as can be gone."""
+        frontier = self._frontier
+        if self._undecided or (frontier is not None and not frontier.stands):
+            todo = deque(self._undecided)
+            self._undecided.clear()
+            self._drive(todo)
+        if self.run.deadline_ms is not None:
+            self._pass_deadline()
+        self._ender.conclude(draft, frontier)
 
     def _hold_poisoned(self, messages: Iterable[MessageArrived]) -> None:
         """Before any user code runs: a run that keeps killing its workers is held."""
@@ -192,8 +212,6 @@ class Held:
             self._draft.record(j.RunParked, reason=reason, failure=failure)
 
     def _replay(self, messages: Iterable[MessageArrived]) -> None:
-        if self._frontier is not None or self._program is None:
-            return
         parked = self._fold.parked
         retried = any(message.kind == MessageKind.RETRY for message in messages)
         if parked is not None and parked.reason != "definition_changed" and not retried:
@@ -227,11 +245,10 @@ class Held:
         attempt = self._in_flight.pop(report.key, None)
         if attempt is None:
             return  # reported twice, or never started by this holder
-        self._ender.settled(report.key)
         leaf = self._leaf(report.key)
         lost_race = leaf is not None and leaf.outcome is not None
         take_report(self._draft, attempt, report, lost_race=lost_race)
-        self._look_again(report.key)
+        self._look_again(leaf)
 
     def _take_message(self, message: MessageArrived) -> None:
         if message.kind == MessageKind.SIGNAL:
@@ -246,7 +263,7 @@ class Held:
             if self._fold.generation != generation:
                 self.restart()
         if key is not None:
-            self._look_again(key)
+            self._look_again(self._leaf(key))
 
     def _take_signal(self, message: MessageArrived) -> None:
         self._signals.setdefault(message.name, deque()).append(message)
@@ -256,7 +273,7 @@ class Held:
 
     def _fire_due(self) -> None:
         while self._dues and self._dues[0][0] <= self._draft.now_ms:
-            self._look_again(heapq.heappop(self._dues)[2])
+            self._look_again(self._leaf(heapq.heappop(self._dues)[2]))
 
     def _pass_deadline(self) -> None:
         deadline_ms = self._deadline_ms()
@@ -279,15 +296,10 @@ class Held:
             return None
         return self._frontier.leaves.get(key.unit)
 
-    def _look_again(self, key: AttemptKey) -> None:
+    def _look_again(self, leaf: Leaf | None) -> None:
         """Something happened to this unit: decide it anew, and let the program go on."""
-        leaf = self._leaf(key)
         if leaf is not None:
             self._drive(deque((leaf,)))
-
-    def _take_undecided(self) -> deque[Leaf]:
-        todo, self._undecided = self._undecided, deque()
-        return todo
 
     def _drive(self, todo: deque[Leaf], *, recorded_only: bool = False) -> None:
         """Decide what is to be decided, and let the program go on, until it stands still."""
@@ -297,7 +309,7 @@ class Held:
         while True:
             while todo:
                 self._decide(frontier, todo.popleft(), todo, recorded_only=recorded_only)
-            if not recorded_only:
+            if frontier.losers and not recorded_only:
                 self._drop_losers(frontier)
             if frontier.stands:
                 return
@@ -318,21 +330,22 @@ class Held:
     def _decide(
         self, frontier: Frontier, leaf: Leaf, todo: deque[Leaf], *, recorded_only: bool
     ) -> None:
-        step = leaf.step
+        step, fold = leaf.step, self._fold
         while leaf.outcome is None:
-            state = self._fold.units.get(step.unit)
+            state = fold.units.get(step.unit)
+            is_started = False
             if state is not None:
-                frontier.check_same(leaf, state)
-            is_started = state is not None and started(step, state) is not None
+                frontier.check_same(step, state)
+                is_started = started(step, state) is not None
             if state is None or not (state.ended or is_started):
                 if recorded_only:
                     self._undecided.append(leaf)
                     return
-                if not self._fold.going or self._fold.parked is not None:
+                if not fold.going or fold.parked is not None:
                     return
-            elif not is_started and self._fold.is_late(state):
+            elif not is_started and fold.is_late(state):
                 return  # it came too late: it can be undone, and the program is not told
-            outcome = decide(step, state, self._draft.moment)
+            outcome = decide(step, state, self._draft)
             match outcome:
                 case Completed() | Failed() | TimedOut() | Started():
                     begun = frontier.settle(leaf, outcome)
@@ -373,14 +386,15 @@ class Held:
             self._push_due(until_ms, AttemptKey(unit=unit))
 
     def _push_due(self, until_ms: int, key: AttemptKey) -> None:
-        heapq.heappush(self._dues, (until_ms, next(self._due_numbers), key))
+        heapq.heappush(self._dues, (until_ms, self._due_number, key))
+        self._due_number += 1
 
     def _make_ready(self, key: AttemptKey) -> None:
         if key not in self._in_flight:
             self._ready[key] = None
 
     def _drop_losers(self, frontier: Frontier) -> None:
-        losers, frontier.losers = frontier.losers, []
+        losers, frontier.losers = frontier.losers, ()
         for leaf in losers:
             key = AttemptKey(unit=leaf.step.unit)
             leaf.outcome = Failed(Failure(type="Cancelled", message="another step was first"))
@@ -478,7 +492,7 @@ class Held:
         again = self._draft.renews and frontier is not None and frontier.continues
         if self._program is None or again:
             return self._draft.now_ms  # for a worker that knows the workflow, or to begin anew
-        dues = [] if deadline_ms is None else [deadline_ms]
-        if self._dues and (self._fold.going or fold.rollback is not None):
-            dues.append(self._dues[0][0])
-        return min(dues, default=None)
+        if not self._dues or not (fold.going or fold.rollback is not None):
+            return deadline_ms
+        due_ms = self._dues[0][0]
+        return due_ms if deadline_ms is None else min(due_ms, deadline_ms)
