@@ -20,7 +20,7 @@ import contextvars
 import functools
 import inspect
 import logging
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Executor
 from datetime import UTC, datetime
 from typing import Any, Protocol, cast
@@ -70,6 +70,14 @@ class Reporter(Protocol):
         ...
 
 
+class Owner(Protocol):
+    """Whoever lent the call its slot."""
+
+    def freed(self, call: Call) -> None:
+        """The handler has really ended."""
+        ...
+
+
 @attrs.define(slots=True, kw_only=True)
 class Surroundings:
     """What every attempt of a worker shares. ``leaving`` is set while the worker stops."""
@@ -89,9 +97,11 @@ class Surroundings:
 class StepLog(logging.LoggerAdapter[logging.Logger]):
     """A handler's logger: its lines carry run, unit and attempt in ``extra``."""
 
+    __slots__ = ("_attempt", "_reporter")
+    logger = log
+
     def __init__(self, attempt: Attempt, reporter: Reporter) -> None:
         """Every attempt has one and few write a line, so ``extra`` waits until it is wanted."""
-        self.logger = log
         self._attempt = attempt
         self._reporter = reporter
 
@@ -123,14 +133,14 @@ class Call:
         "_invocation",
         "_limit_ms",
         "_reported",
-        "_reporter",
         "_settling",
         "_stopping",
         "_task",
         "_timed_out",
         "_timer",
         "attempt",
-        "freed",
+        "owner",
+        "reporter",
     )
 
     def __init__(
@@ -140,9 +150,9 @@ class Call:
         around: Surroundings,
     ) -> None:
         self.attempt = attempt
-        self.freed: Callable[[], None] = _nobody
-        """Called when the handler has really ended."""
-        self._reporter = reporter
+        self.owner: Owner | None = None
+        """Told when the handler has really ended."""
+        self.reporter = reporter
         self._around = around
         self._began = False
         self._reported = False
@@ -204,8 +214,8 @@ class Call:
             "the handler of %s in run %s has not ended although it was cancelled; it is left "
             "alone, and its slot stays taken until it ends",
             self.attempt.key.unit,
-            self._reporter.run_id,
-            extra=StepLog(self.attempt, self._reporter).extra,
+            self.reporter.run_id,
+            extra=StepLog(self.attempt, self.reporter).extra,
         )
         if self._timed_out:
             self._report(self._time_out_report())
@@ -238,9 +248,15 @@ class Call:
         report: Report | None
         try:
             if self.attempt.transactional:
-                report = await self._reporter.transact(self)
+                report = await self.reporter.transact(self)
             else:
-                report = await self.invoke()
+                invocation = self._prepared()
+                # The loop may have stalled since the attempt was started; a transaction has a
+                # fence of its own.
+                if self.reporter.may_begin():
+                    report = self._success(invocation, await self._value(invocation))
+                else:
+                    report = AttemptStopped(self.attempt.key)
         except asyncio.CancelledError as error:
             report = await self._cancelled(error)
         except BaseException as error:
@@ -257,14 +273,19 @@ class Call:
 
     def _free(self) -> None:
         # It holds on to this call: what is over must not need the garbage collector.
-        freed, self.freed = self.freed, _nobody
-        freed()
+        owner, self.owner = self.owner, None
+        if owner is not None:
+            owner.freed(self)
 
-    async def invoke(self, conn: Any = None) -> Report:
-        """Call the handler (with the connection of an open transaction) and encode its value.
+    async def invoke(self, conn: Any) -> Report:
+        """Call the handler with the connection of an open transaction, and encode its value.
 
         Raises what the handler raises, and ``EncodingError`` or ``LimitExceededError``.
         """
+        invocation = self._prepared(conn)
+        return self._success(invocation, await self._value(invocation))
+
+    def _prepared(self, conn: Any = None) -> Invocation:
         attempt, around = self.attempt, self._around
         limit_ms = attempt.timeout_ms
         if attempt.transactional:
@@ -279,22 +300,22 @@ class Call:
             deps=around.deps,
             deadline=deadline,
             conn=conn,
-            log=StepLog(attempt, self._reporter),
+            log=StepLog(attempt, self.reporter),
         )
-        # The loop may have stalled since the attempt was started. A transaction has its own fence.
-        if not attempt.transactional and not self._reporter.may_begin():
-            return AttemptStopped(attempt.key)
-        call = functools.partial(self._value, invocation)
-        if around.calling is None:
-            value = await call()
-        else:
-            value = await around.calling(self._reporter.run_id, attempt, call)
-        return self._success(invocation, value)
+        return invocation
 
-    async def _value(self, invocation: Invocation) -> Any:
+    def _value(self, invocation: Invocation) -> Awaitable[Any]:
+        """The handler's value, to be awaited; no frame of ours is kept beside the handler's."""
+        calling = self._around.calling
+        if calling is None:
+            return self._handled(invocation)
+        call = functools.partial(self._handled, invocation)
+        return calling(self.reporter.run_id, self.attempt, call)
+
+    def _handled(self, invocation: Invocation) -> Awaitable[Any]:
         if invocation.is_async:
-            return await invocation.function(*invocation.args)
-        return await self._in_thread(invocation)
+            return cast("Awaitable[Any]", invocation.function(*invocation.args))
+        return self._in_thread(invocation)
 
     async def _in_thread(self, invocation: Invocation) -> Any:
         call = functools.partial(
@@ -372,12 +393,12 @@ class Call:
     def _report(self, report: Report) -> None:
         if not self._reported:
             self._reported = True
-            self._reporter.attempt_ended(report)
+            self.reporter.attempt_ended(report)
 
     def _facts(self) -> dict[str, Any]:
         return {
-            "run_id": self._reporter.run_id,
-            "workflow": self._reporter.workflow,
+            "run_id": self.reporter.run_id,
+            "workflow": self.reporter.workflow,
             "unit": str(self.attempt.key.unit),
             "attempt": self.attempt.number,
             "compensating": self.attempt.key.compensating,
@@ -390,10 +411,6 @@ OUTCOMES: dict[type, str] = {
     AttemptSuspended: "suspended",
     AttemptStopped: "stopped",
 }
-
-
-def _nobody() -> None:
-    """Nobody is to be told."""
 
 
 def _guarded(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Any]:

@@ -16,16 +16,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from ..errors import DurableError
 from ..kernel.event import AttemptStopped, Event
+from ..kernel.failure import Failure
 from ..kernel.invariants import check_transition
 from ..kernel.outcome import Transition
 from ..kernel.reports import Report
-from ..kernel.run import RunStatus
+from ..kernel.run import RunStatus, Waiting
 from ..kernel.transition import Held
 from ..store import Commit, CommitVerdict, InboxRecord, Lease, RunRecord, Store
 from .attempts import Call
@@ -90,20 +90,23 @@ class Runner:
     __slots__ = (
         "_busy",
         "_events",
-        "_last",
+        "_failure",
         "_out",
         "_scheduled",
         "_surface",
         "_timer",
         "_turns",
+        "_waiting",
         "closed",
         "held",
         "record",
+        "run_id",
         "seen",
         "status",
     )
 
     def __init__(self, surface: Surface, record: RunRecord, held: Held) -> None:
+        self.run_id = record.run_id
         self.record = record
         self.held = held
         self.status = RunStatus(record.status)
@@ -114,14 +117,10 @@ class Runner:
         self._busy = False  # a commit is in flight, or a transaction has the run to itself
         self._scheduled = False
         self._out = 0  # attempts started and not reported on
-        self._last: Transition | None = None
+        self._waiting: tuple[Waiting, ...] | None = None  # None: nothing was applied yet
+        self._failure: Failure | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._turns: deque[asyncio.Future[None]] = deque()  # transactions waiting for theirs
-
-    @property
-    def run_id(self) -> str:
-        """The run's id."""
-        return self.record.run_id
+        self._turns: tuple[asyncio.Future[None], ...] = ()  # transactions waiting for theirs
 
     @property
     def workflow(self) -> str:
@@ -242,7 +241,7 @@ class Runner:
     def applied(self, transition: Transition) -> None:
         """The transition is durable: act on it, and go on with what gathered meanwhile."""
         self.status = transition.status
-        self._last = transition
+        self._waiting, self._failure = transition.waiting, transition.failure
         self._surface.committed(self, transition)
         if self.closed:
             return  # it was lost meanwhile; those it concerns are told all the same
@@ -292,14 +291,14 @@ class Runner:
         """Wait until no commit is in flight, then keep it so until ``end_turn``."""
         if self._busy or self._turns:
             turn = asyncio.get_running_loop().create_future()
-            self._turns.append(turn)
+            self._turns += (turn,)
             try:
                 await turn
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
                     self.end_turn()
-                elif turn in self._turns:
-                    self._turns.remove(turn)
+                else:
+                    self._turns = tuple(other for other in self._turns if other is not turn)
                 raise
         self._busy = True
 
@@ -307,7 +306,9 @@ class Runner:
         if self._busy or not self._turns:
             return False
         self._busy = True
-        self._turns.popleft().set_result(None)
+        first, *others = self._turns
+        self._turns = tuple(others)
+        first.set_result(None)
         return True
 
     def end_turn(self, applied: Transition | None = None) -> None:
@@ -346,9 +347,18 @@ class Runner:
             return
         self._busy = True
         self._cancel_timer()
+        last = None
+        if self._waiting is not None:
+            last = Transition(
+                after_seq=self.held.length,
+                status=self.status,
+                generation=self.held.generation,
+                waiting=self._waiting,
+                failure=self._failure,
+            )
         commit = hand_back(
             self.record,
-            self._last,
+            last,
             after_seq=self.held.length,
             seen=self.seen,
             now_ms=self._surface.clock.now_ms(),
@@ -374,6 +384,7 @@ class Runner:
         self._cancel_timer()
         self._surface.slots.drop(self)
         self.held.close()
-        while self._turns:
-            self._turns.popleft().cancel()
+        turns, self._turns = self._turns, ()
+        for turn in turns:
+            turn.cancel()
         self._surface.let_go(self)

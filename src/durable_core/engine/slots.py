@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 
 from ..kernel.event import AttemptStopped
 from ..kernel.outcome import Attempt, AttemptKey
@@ -73,11 +72,13 @@ class Slots:
     def _start(self, attempt: Attempt, reporter: Reporter) -> None:
         self._taken += 1
         call = Call(attempt, reporter, self._around)
-        call.freed = partial(self._free, reporter, call)
+        call.owner = self
         self._calls.setdefault(reporter, {})[attempt.key] = call
         self._tasks.add(call.start())
 
-    def _free(self, reporter: Reporter, call: Call) -> None:
+    def freed(self, call: Call) -> None:
+        """A handler has really ended: its slot is for whoever has waited longest."""
+        reporter = call.reporter
         self._taken -= 1
         self._tasks.discard(call.task)
         calls = self._calls.get(reporter)

@@ -18,7 +18,7 @@ its iterations ``name/n``; everything else ``name``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar, assert_never
 
@@ -72,6 +72,9 @@ from .scope import Carried, Items, Place, RunScope
 
 T = TypeVar("T")
 
+Structure = ParallelNode | MapNode | RouteNode | LoopNode | SleepNode | SignalNode | ChildNode
+"""Every node but a step."""
+
 Asks = Generator[Ask, Outcome | None, Value | None]
 """Asks for the steps of one node; gives its value, or None if it has none."""
 
@@ -95,19 +98,36 @@ class Plan:
 
 def program_factory(plan: Plan) -> ProgramFactory:
     """Makes the program of a run."""
+    steps = tuple((node, UnitKey((node.name,))) for node in plan.nodes)
 
     def begin(run: RunContext, recorder: Recorder) -> Program:
         scope = RunScope(run, plan.codec, input_type=plan.input_type, handlers=plan.handlers)
-        return _program(plan, scope)
+        return _program(plan, steps, scope)
 
     return begin
 
 
-def _program(plan: Plan, scope: RunScope) -> Generator[Ask, Outcome | None, Ending]:
-    for node in plan.nodes:
-        value = yield from _asks(plan, scope, node)
+def _program(
+    plan: Plan, steps: Sequence[tuple[Node, UnitKey]], scope: RunScope
+) -> Generator[Ask, Outcome | None, Ending]:
+    book = scope.book
+    for node, unit in steps:
+        value: Value | None
+        if isinstance(node, StepNode):  # most are, and need no generator of their own
+            call = _call(
+                UnitScope(scope, node.name, unit, node.work, own=node.name),
+                node.work,
+                transactional=node.transactional,
+            )
+            value = UnitValue(unit, _payload(node.name, (yield call)), node.work.result_type)
+        else:
+            value = yield from _asks(plan, scope, node)
         if value is not None:
-            scope.book.add(node.name, value)
+            book.add(node.name, value)
+    return _ending(plan, scope)
+
+
+def _ending(plan: Plan, scope: RunScope) -> Ending:
     if plan.returns is None:
         book = scope.book
         return Ending(payload=None, shape=book.shape(), assemble=partial(book.assemble, plan.codec))
@@ -115,10 +135,8 @@ def _program(plan: Plan, scope: RunScope) -> Generator[Ask, Outcome | None, Endi
     return Ending(payload=result, shape=None, assemble=lambda: result)
 
 
-def _asks(plan: Plan, scope: RunScope, node: Node) -> Asks:
+def _asks(plan: Plan, scope: RunScope, node: Structure) -> Asks:
     match node:
-        case StepNode():
-            return _step(scope, node)
         case ParallelNode():
             return _parallel(scope, node)
         case MapNode():
@@ -138,16 +156,6 @@ def _asks(plan: Plan, scope: RunScope, node: Node) -> Asks:
 
 
 # --- one function a kind -----------------------------------------------------------------------
-
-
-def _step(scope: RunScope, node: StepNode) -> Asks:
-    unit = UnitKey((node.name,))
-    outcome = yield _call(
-        UnitScope(scope, node.name, unit, node.work, own=node.name),
-        node.work,
-        transactional=node.transactional,
-    )
-    return UnitValue(unit, _payload(node.name, outcome), node.work.result_type)
 
 
 def _parallel(scope: RunScope, node: ParallelNode) -> Asks:
