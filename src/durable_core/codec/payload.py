@@ -78,7 +78,16 @@ def _no_constant(text: str) -> Any:
 _to_text = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
 ).encode
-_from_text = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant).decode
+_decoder = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
+
+
+def _from_text(text: str) -> Any:
+    """The JSON value. What we wrote begins and ends with it, and needs no search for blanks."""
+    try:
+        value, end = _decoder.raw_decode(text)
+    except ValueError:
+        end = -1
+    return value if end == len(text) else _decoder.decode(text)
 
 
 class JsonCodec:

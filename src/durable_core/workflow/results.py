@@ -225,6 +225,7 @@ class Results(Mapping[str, Any]):
 
 _VALUES = (j.UnitCompleted, j.SignalConsumed, j.ChildCompleted, j.RouteDecided, j.ValueRecorded)
 _FAILURES = (j.UnitFailed, j.ChildFailed)
+_ENDS = (*_VALUES, *_FAILURES)
 
 
 def view(
@@ -237,21 +238,16 @@ def view(
 
     Raises ``EncodingError`` when the journal lacks what the shape names.
     """
-    ends: dict[str, Payload | Failure] = {}
-    for entry in entries:
-        if isinstance(entry, _VALUES):
-            ends[str(entry.unit)] = entry.payload
-        elif isinstance(entry, _FAILURES):
-            ends[str(entry.unit)] = entry.failure
+    ends = {str(entry.unit): entry for entry in entries if isinstance(entry, _ENDS)}
 
     def value_of(path: str) -> Any:
         end = ends.get(path)
         if end is None:
             raise EncodingError(f"the run's result names unit {path!r}, but its journal has none")
-        if isinstance(end, Failure):
-            return end
-        unit = UnitKey.parse(path)
-        return decode(codec, end, ANY if type_of is None else type_of(unit), what=_what(unit))
+        if isinstance(end, _FAILURES):
+            return end.failure
+        type_ = ANY if type_of is None else type_of(end.unit)
+        return decode(codec, end.payload, type_, what=f"the result of {path!r}")
 
     def result_of(reference: Mapping[str, Any]) -> Any:
         match reference:
