@@ -167,7 +167,7 @@ class Call:
 
     def start(self) -> asyncio.Task[None]:
         """Begin; the one task of this attempt."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="durable-step")
         return self._task
 
     # --- ending it early -----------------------------------------------------------------------
