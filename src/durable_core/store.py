@@ -43,7 +43,9 @@ class NewRun:
     """A run to be created: ``pending``, generation 1, due ``delay_ms`` from now.
 
     With ``owner`` it is created as if that owner had claimed it in the same moment: ``running``,
-    epoch 1, leased for ``lease_ms`` (an eager start). ``digest`` identifies workflow name and canonical input, for duplicate starts.
+    epoch 1, leased for ``lease_ms`` (an eager start).
+
+    ``digest`` identifies workflow name and canonical input, for duplicate starts.
     ``attributes`` maps attribute names to canonical JSON scalars (text).
     ``entries`` are copied into the journal (a fork), numbered from 1.
     """

@@ -54,9 +54,10 @@ async def test_a_worker_whose_claim_was_not_answered_is_not_charged_with_a_death
 ) -> None:
     store = stage.store()
     owners, _ = losing_answers(store, times=2)
-    async with stage.running(WORKFLOW, store=store, worker={"lease": LEASE_S}) as engine:
+    async with stage.engine(WORKFLOW, store=store) as engine:
         run = await engine.start(WORKFLOW)
-        assert await run.result(timeout=PATIENCE_S) == {"a": 1}
+        async with engine.worker(lease=LEASE_S):
+            assert await run.result(timeout=PATIENCE_S) == {"a": 1}
     assert deaths_at_claims(stage.watch) == [0]
     assert len(owners) == 3 and len(set(owners)) == 1
 

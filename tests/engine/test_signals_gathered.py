@@ -21,7 +21,7 @@ from durable_core.errors import (
     RunNotFoundError,
     StoreUnavailableError,
 )
-from durable_core.store import ClaimRequest, DeliverVerdict, Kind, Message, RunRecord
+from durable_core.store import ClaimRequest, DeliverVerdict, Kind, Message, NewRun, RunRecord
 from durable_core.testing.memory import MemoryStore
 from durable_core.testing.virtual_time import VirtualTime
 from durable_sqlite import SqliteStore
@@ -360,6 +360,9 @@ class Neighbour:
     def mail(self, run_ids: Iterable[str]) -> None:
         """Messages were delivered."""
         self.told.extend(run_ids)
+
+    def keep_places(self, news: Sequence[NewRun]) -> None:
+        """It takes no new runs."""
 
 
 async def test_whoever_stops_waiting_changes_nothing_and_workers_are_told(

@@ -20,8 +20,10 @@ from durable_core.store import (
     ClaimRequest,
     Commit,
     CommitResult,
+    CreateResult,
     EntryRecord,
     Lease,
+    NewRun,
     RenewResult,
 )
 from durable_core.testing.memory import MemoryStore
@@ -50,6 +52,11 @@ class SlowAnswers(MemoryStore):
             await asyncio.sleep(self.seconds)
             self.frozen = False
 
+    async def create(self, runs: Sequence[NewRun], *, conn: Any = None) -> tuple[CreateResult, ...]:
+        results = await super().create(runs, conn=conn)
+        await self._late("create")
+        return results
+
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
         batch = await super().claim(request)
         if batch.runs:
@@ -67,7 +74,7 @@ class SlowAnswers(MemoryStore):
         return await super().renew(leases, lease_ms=lease_ms)
 
 
-@pytest.mark.parametrize("verb", ["claim", "commit"])
+@pytest.mark.parametrize("verb", ["create", "claim", "commit"])
 def test_an_answer_that_comes_after_the_lease_begins_no_handler(verb: str) -> None:
     calls: list[tuple[str, str]] = []
 
@@ -84,12 +91,17 @@ def test_an_answer_that_comes_after_the_lease_begins_no_handler(verb: str) -> No
         quick = Engine(store.twin(), [workflow], host=host, lifespan=lambda: _deps("quick"))
         async with slow, quick:
             async with slow.worker(lease=10):
-                run = await slow.start(workflow, id="r")
+                await asyncio.sleep(1)
+                # Where its own worker works, it is leased to that at once.
+                starting = asyncio.create_task(
+                    (quick if verb == "claim" else slow).start(workflow, id="r")
+                )
                 await asyncio.sleep(1)
                 async with quick.worker(lease=10):
                     await quick.run("r").result()
                 await asyncio.sleep(200)
-            assert await run.result() == {"a": 1, "b": 1}
+            assert await (await starting).result() == {"a": 1, "b": 1}
+        assert store.verb == ""
 
     time = VirtualTime()
     loop = time.loop()

@@ -326,7 +326,7 @@ def timely() -> list[Case]:
         .wait_for_signal("one", "word", timeout=timedelta(days=1))
         .wait_for_signal("two", "word", timeout=timedelta(days=1))
         .sleep("pause", 90)
-        .step("after", act)
+        .step("after", linger)
     )
     silence: Flow = (
         Workflow("silence")

@@ -78,6 +78,28 @@ COMMITS = (
 
 WORKERS = (
     Mutant(
+        "an eager start is not adopted",
+        "what a worker created with its lease it does not work on",
+        (Edit(f"{ENGINE}.eager:Places.take", "if result.created:", "if result is None:"),),
+        bug=15,
+    ),
+    Mutant(
+        "a lost start keeps its lease",
+        "an eager start whose answer was lost is not given back when it is tried again",
+        (Edit(f"{ENGINE}.eager:Places.take", "self._host.give_back(claimed)", "pass"),),
+        bug=15,
+    ),
+    Mutant(
+        "whatever is leased is given back",
+        "who starts a run again gives up the lease of the worker that has it",
+        (Edit(
+            f"{ENGINE}.eager:Places.take",
+            "record.owner != self._owner",
+            "record.owner is None",
+        ),),
+        bug=8,
+    ),
+    Mutant(
         "leases are not renewed",
         "a handler that takes longer than a lease loses its run",
         (Edit(

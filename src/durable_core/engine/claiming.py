@@ -86,7 +86,7 @@ class Claims:
         self._crowding = Crowding(entropy)
         self._wake = asyncio.Event()
         self._stopping = False
-        self._hungry = False  # the last claim may have left something due behind
+        self._hungry = True  # the last claim may have left something due behind
         self._full = False  # it surely has
         self._due_ms: int | None = None  # when, as the last claim said, something falls due
         self.task: asyncio.Task[None] | None = None
@@ -103,6 +103,11 @@ class Claims:
     def wake(self) -> None:
         """Something may be due now."""
         self._wake.set()
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether nothing is known to be due that a claim has left behind."""
+        return not self._hungry and not self._stopping
 
     def made_room(self) -> None:
         """There is room for one more."""

@@ -19,10 +19,10 @@ from ..store import CreateResult, NewRun, RunRecord
 from ..workflow.definition import Workflow
 from . import arguments
 from .clock import time_ordered_id
+from .creating import Creating
 from .forking import inherited
 from .gathering import Gathering
 from .messaging import Messaging
-from .observer import RunStarted
 from .retention import BATCH, prune
 from .retrying import retrying
 from .run import Run
@@ -38,6 +38,7 @@ BATCH_MAX = 100_000
 class Client(Messaging):
     """The verbs on runs."""
 
+    _creating: Creating
     _gathering: Gathering[NewRun, CreateResult]
 
     # --- starting ------------------------------------------------------------------------------
@@ -143,22 +144,7 @@ class Client(Messaging):
         if not news:
             return []
         may_join = all(start.on_duplicate == "join" for start in starts)
-        try:
-            results = await self._create(news, conn, may_join=may_join)
-        except BaseException:
-            shared.local.runs_are_due()  # cancelled or not, they may have been created
-            raise
-        if any(result.created for result in results):
-            shared.local.runs_are_due()
-            if conn is None:
-                self._ends.created(
-                    new.run_id for new, one in zip(news, results, strict=True) if one.created
-                )
-        if shared.observers:
-            for new, result in zip(news, results, strict=True):
-                if result.created:
-                    event = RunStarted(run_id=new.run_id, workflow=new.workflow)
-                    shared.observers.tell(event)
+        results = await self._create(news, conn, may_join=may_join)
         for start, new, result in zip(starts, news, results, strict=True):
             check_joined(start, new, result)
         return [Run(new.run_id, self) for new in news]
@@ -170,11 +156,13 @@ class Client(Messaging):
         whether a run was there before can only be told by the first try."""
         shared = self._shared
         if conn is not None:
-            return await shared.store.create(news, conn=conn)
+            results = await shared.store.create(news, conn=conn)
+            self._creating.tell(results)
+            return results
         if may_join and len(news) == 1:
             return [await self._gathering.ask(news[0])]
         return await retrying(
-            lambda: shared.store.create(news), shared.host.entropy, repeatable=may_join
+            lambda: self._creating.create(news), shared.host.entropy, repeatable=may_join
         )
 
     def _new_id(self) -> str:

@@ -21,6 +21,7 @@ from . import arguments
 from .body import BodyLog, hidden_by
 from .client import Client
 from .clock import Host, StoreClock
+from .creating import Creating
 from .gathering import Gathering
 from .info import Reader
 from .lifespan import Lifespan, checked
@@ -135,11 +136,10 @@ class Engine(Client):
             await shared.store.close()
             raise
         entropy = shared.host.entropy
-        self._gathering = Gathering(
-            shared.store.create, lambda new: shared.local.runs_are_due(), entropy=entropy
-        )
-        self._outbox = Outbox(shared.store, shared.local.delivered, entropy=entropy)
         self._ends = Ends(shared.store, shared.listener, entropy=entropy)
+        self._creating = Creating(shared, self._ends)
+        self._gathering = Gathering(self._creating.create, entropy=entropy)
+        self._outbox = Outbox(shared.store, shared.local.delivered, entropy=entropy)
         shared.local.on_ended = self._ends.ended
         self._lifespan = Lifespan(self._lifespan_factory, self)
         self._loop, self._pid, self._ready = loop, os.getpid(), True

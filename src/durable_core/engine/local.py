@@ -1,15 +1,17 @@
 """Local: word of mouth between the workers and the clients of one engine.
 
 What this process did itself needs no round through the store to be noticed here: a run started
-is claimed at once, a message delivered to a held run is read at once, and whoever waits for a
+is worked on at once, a message delivered to a held run is read at once, and whoever waits for a
 run's end is told at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+from ..store import NewRun
+from .eager import Places
 from .waiting import Completed
 
 
@@ -28,6 +30,10 @@ class Neighbour(Protocol):
         """Messages were delivered to these runs."""
         ...
 
+    def keep_places(self, news: Sequence[NewRun]) -> Places | None:
+        """Places for these runs, if it can take all of them now."""
+        ...
+
 
 class Local:
     """The workers of an engine, and those who wait for ends of runs."""
@@ -44,6 +50,14 @@ class Local:
         """A worker is stopping."""
         if worker in self._workers:
             self._workers.remove(worker)
+
+    def places_for(self, news: Sequence[NewRun]) -> Places | None:
+        """Places for new runs, with a worker that can take all of them now."""
+        for worker in self._workers:
+            places = worker.keep_places(news)
+            if places is not None:
+                return places
+        return None
 
     def runs_are_due(self) -> None:
         """Runs were created, or handed back, or have a new due time."""

@@ -4,7 +4,8 @@ One loop claims them (``claiming``); one watcher listens for changes made elsewh
 advanced by their runners. Rules:
 
 1. A worker has as many runs as it has slots for attempts.
-2. It is woken when something was started or delivered here, or changed elsewhere.
+2. It is woken when something was delivered here, or changed elsewhere; what was started here it
+   takes at once where it has room (``eager``), else it is woken too.
 3. Draining stops claiming, lets handlers end within the grace, then cancels them, and hands
    every run back, due at once. It never counts as a worker's death.
 """
@@ -12,8 +13,9 @@ advanced by their runners. Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import timedelta
 from typing import Any
@@ -29,6 +31,7 @@ from ..store import (
     CommitVerdict,
     InboxRecord,
     Kind,
+    NewRun,
     RenewResult,
 )
 from .adopting import given_back, opened
@@ -37,7 +40,9 @@ from .claiming import Claims, Reach
 from .clock import Backoff
 from .committer import Answer, Committer
 from .complaints import Complaints
+from .eager import Places
 from .lease import Holder, LeaseKeeper
+from .mapping import hand_back
 from .observer import LeaseLost, RunClaimed, RunFinished, RunSuspended
 from .owner import new_owner
 from .retention import Pruner
@@ -83,6 +88,10 @@ class Worker:
         self._held: dict[str, Runner] = {}
         self._suspects: set[str] = set()
         self._told: set[str] = set()  # held runs that may have got mail
+        self._kept = 0  # places for runs that are being created
+        self._none_kept = asyncio.Event()
+        self._none_kept.set()
+        self._gone = False
         self._empty = asyncio.Event()
         self._complaints = Complaints(log)
         self._hurried = False  # whoever drains it was cancelled: no more grace
@@ -101,10 +110,11 @@ class Worker:
             calling=shared.host.calling,
         )
         self._turns: list[Runner] = []
+        self._reach = reach_of(shared, options, self._lease_ms)
         self._claims = Claims(
             shared.store,
             shared.clock,
-            reach_of(shared, options, self._lease_ms),
+            self._reach,
             self,
             entropy=shared.host.entropy,
             log=log,
@@ -171,6 +181,8 @@ class Worker:
             runner.drain()
         # A claim is not cancelled: what it leased would be lost for a lease.
         await ended([self._claims.task], self._grace_s + STORE_GRACE_S)
+        with contextlib.suppress(TimeoutError):  # nor is what is being created
+            await asyncio.wait_for(self._none_kept.wait(), STORE_GRACE_S)
         for runner in list(self._held.values()):
             runner.drain()
         if not self._hurried:
@@ -184,6 +196,7 @@ class Worker:
                 runner.run_id,
             )
             runner.drop()
+        self._gone = True
         await self._committer.close(STORE_GRACE_S)
         await ended([self._mail_task, self._pruner.task], STORE_GRACE_S)
         await self._keeper.stop()
@@ -207,6 +220,18 @@ class Worker:
     def holds(self, run_id: str) -> bool:
         """Whether this worker holds the run now."""
         return run_id in self._held
+
+    def keep_places(self, news: Sequence[NewRun]) -> Places | None:
+        """Places for runs about to be created, if it may take all of them and has the room."""
+        if not self._claims.caught_up or len(news) > self.room():
+            return None
+        for new in news:
+            kind = new.workflow, new.version
+            if new.queue not in self._reach.queues or kind not in self._programs:
+                return None
+        self._kept += len(news)
+        self._none_kept.clear()
+        return Places(self, len(news), owner=self._reach.owner, lease_ms=self._lease_ms)
 
     def mail(self, run_ids: Iterable[str]) -> None:
         """Messages were delivered to these runs: look, for those held here."""
@@ -257,7 +282,7 @@ class Worker:
 
     def room(self) -> int:
         """How many runs more: each needs a slot, now or after its commit."""
-        return self._concurrency - max(len(self._held), self.slots.wanted)
+        return self._concurrency - self._kept - max(len(self._held), self.slots.wanted)
 
     def may_take_a_suspect(self) -> bool:
         """One at a time, so that a run which kills its workers takes no other suspect along."""
@@ -272,10 +297,28 @@ class Worker:
         self.wake()
         self.mail(self._held)
 
+    # --- what places need (eager.Host) -----------------------------------------------------------
+
+    def places_are_free(self, count: int) -> None:
+        """So many of the places that were kept are needed no more."""
+        self._kept -= count
+        if not self._kept:
+            self._none_kept.set()
+        self._claims.made_room()
+
+    def give_back(self, claimed: ClaimedRun) -> None:
+        """Give up the lease of a run of which more is not known; due at once."""
+        record, now_ms = claimed.run, self.clock.now_ms()
+        commit = hand_back(record, None, after_seq=record.entry_count, seen=0, now_ms=now_ms)
+        self.submit(commit, lambda verdict: self._local.runs_are_due())
+
     # --- adopting a claimed run ------------------------------------------------------------------
 
     async def adopt(self, claimed: ClaimedRun, since: float) -> None:
-        """One run's trouble must not keep the others of its batch from being adopted."""
+        """One run's trouble must not keep the others of its batch from being adopted. A worker
+        that has ended takes none: the lease expires."""
+        if self._gone:
+            return
         try:
             await self._adopt(claimed, since)
         except Exception as error:

@@ -31,6 +31,7 @@ from .points import (
     Mark,
     Point,
     at_any_await,
+    begun_at_work,
     cancelled_in_need,
     clocks_off,
     failed_for_good,
@@ -222,6 +223,9 @@ class _Search:
             distinct = 1 < len(given) == len({signal.name for signal in given})
             self._spread(quiet, signals_again(quiet, early=early, distinct=distinct))
         self._try(self._plan(always_suspend=True), quiet, "same")
+        embedded = self._try(self._plan(embedded=True), quiet, "same")
+        if embedded is not None:
+            self._spread(embedded, begun_at_work(embedded))
         self._spread(quiet, [*points_of(quiet), *stolen_while_slow(quiet), *raised_once(quiet)])
         self._spread(quiet, [*at_any_await(quiet), *cancelled_in_need(quiet), *clocks_off(quiet)])
         for sim, event in failed:
@@ -237,7 +241,8 @@ class _Search:
             if point.mark in self._seen:
                 continue
             self._seen.add(point.mark)
-            sim = self._try(self._plan(*faults, *point.faults), base, point.compare)
+            plan = self._plan(*faults, *point.faults, embedded=base.plan.embedded)
+            sim = self._try(plan, base, point.compare)
             if sim is None or point.compare != "same" or not point.spreads:
                 continue
             later = list(points_of(sim, after=point.event))
@@ -260,11 +265,12 @@ class _Search:
 
     def _pairs_with(self, base: Simulation, point: Point, chosen: Sequence[int]) -> None:
         faults = (*base.plan.faults, *point.faults)
-        after = self._play(self._plan(*faults))  # it was as it should be
+        plan = partial(self._plan, *faults, embedded=base.plan.embedded)
+        after = self._play(plan())  # it was as it should be
         second = [one for one in points_of(after, after=point.event) if one.kills]
         for index in chosen:
             if self._failures < FAILURES_MAX:
-                self._try(self._plan(*faults, *second[index].faults), base, "same")
+                self._try(plan(*second[index].faults), base, "same")
 
     def finish(self) -> Report:
         """The report, with the counterexample as small as it can be made."""
@@ -279,8 +285,8 @@ class _Search:
         if len(found.plan) < 2:
             return
         for left_out in range(len(found.plan)):
-            faults = found.plan.faults
-            plan = self._plan(*faults[:left_out], *faults[left_out + 1 :])
+            faults, embedded = found.plan.faults, found.plan.embedded
+            plan = self._plan(*faults[:left_out], *faults[left_out + 1 :], embedded=embedded)
             self._try(plan, self._quiet, "free" if plan.races else "same")
             if self.report.counterexample is not found:
                 return

@@ -8,11 +8,11 @@ could not let go: ``takeovers`` are the claims of runs whose lease had run out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
-from ..store import ClaimBatch, Commit, CommitVerdict
+from ..store import Commit, CommitVerdict, RunRecord
 from .calls import Call
 
 PATIENCE_S = 5.0
@@ -58,10 +58,10 @@ class Holdings:
             return True
         return left_s is not None and self._ended_s.get(place, 0.0) > left_s + PATIENCE_S
 
-    def granted(self, process: str, batch: ClaimBatch) -> None:
-        """The answer to its claim has come to this process."""
-        for claimed in batch.runs:
-            self._known[(process, claimed.run.run_id)] = claimed.run.epoch
+    def granted(self, process: str, runs: Iterable[RunRecord]) -> None:
+        """The answer with these leases has come to this process."""
+        for run in runs:
+            self._known[(process, run.run_id)] = run.epoch
 
     def answered(
         self, process: str, commits: Sequence[Commit], verdicts: Sequence[CommitVerdict]

@@ -220,11 +220,13 @@ RACES = (Operate, SignalAt, Slow, Raising, ClockJump)
 class Faults:
     """A plan: faults in any order, how many workers there are, and the seed of what is random.
 
-    ``always_suspend``: the run is dropped and claimed again after each of its commits. Plans are
-    equal when they say the same; ``repr`` is Python that makes the plan again.
+    ``always_suspend``: the run is dropped and claimed again after each of its commits.
+    ``embedded``: each worker process starts the run itself, by its id, as soon as its worker has
+    found nothing to do; the first one creates it with its lease (an eager start). Plans are equal
+    when they say the same; ``repr`` is Python that makes the plan again.
     """
 
-    __slots__ = ("always_suspend", "faults", "seed", "workers")
+    __slots__ = ("always_suspend", "embedded", "faults", "seed", "workers")
 
     def __init__(
         self,
@@ -232,6 +234,7 @@ class Faults:
         workers: int = 2,
         seed: int = 0,
         always_suspend: bool = False,
+        embedded: bool = False,
     ) -> None:
         for fault in faults:
             if not isinstance(fault, KINDS):
@@ -242,6 +245,7 @@ class Faults:
         self.workers = workers
         self.seed = seed
         self.always_suspend = always_suspend
+        self.embedded = embedded
 
     @property
     def races(self) -> bool:
@@ -256,6 +260,8 @@ class Faults:
             parts.append(f"seed={self.seed}")
         if self.always_suspend:
             parts.append("always_suspend=True")
+        if self.embedded:
+            parts.append("embedded=True")
         return f"Faults({', '.join(parts)})"
 
     def __eq__(self, other: object) -> bool:
@@ -271,7 +277,7 @@ class Faults:
         return True
 
     def _facts(self) -> tuple[Any, ...]:
-        return (self.faults, self.workers, self.seed, self.always_suspend)
+        return (self.faults, self.workers, self.seed, self.always_suspend, self.embedded)
 
 
 def said(fault: Any) -> str:

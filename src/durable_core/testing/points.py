@@ -121,6 +121,16 @@ def at_any_await(sim: Simulation) -> Iterator[Point]:
         turn = last
 
 
+def begun_at_work(sim: Simulation) -> Iterator[Point]:
+    """What can go wrong until a run that was started where it is worked on has made its first
+    commit; behind that, it is a run like any other."""
+    commits = [moment.event for moment in sim.world.witness.moments if moment.verb == "commit"]
+    last = min(commits, default=len(sim.world.chronicle))
+    for point in (*points_of(sim), *at_any_await(sim)):
+        if point.event <= last:
+            yield attrs.evolve(point, mark=("embedded", *point.mark))
+
+
 def cancelled_in_need(sim: Simulation) -> Iterator[Point]:
     """The worker is cancelled again while it drains, and while it waits for a slow claim."""
     for moment in sim.world.witness.moments:

@@ -38,12 +38,15 @@ def _may_expire(sim: Simulation) -> bool:
     happened = sim.world.mishaps.happened
     transacts = any(call.transactional for call in sim.world.calls)
     leaves = sim.plan.always_suspend or any(isinstance(one, Stop | Interrupt) for one in happened)
+    late = any(isinstance(one, Delay) and one.seconds > PATIENT_S for one in happened)
     for fault in happened:
         match fault:
             case Crash() | Pause() | Theft() | ClockJump():
                 return True
             case StoreError(verb="claim"):
                 return True  # nobody knows of the lease that was given
+            case StoreError(verb="create") if leaves or late:
+                return True  # nor of this one, until the start is tried again, and it is given back
             case StoreError(verb="commit") if transacts:
                 return True  # a transaction that is not committed is not tried again at once
             case Delay(verb=verb, seconds=seconds) if seconds > PATIENT_S and (

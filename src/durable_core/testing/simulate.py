@@ -67,7 +67,11 @@ def simulate(
         raise DurableError(f"plan must be a Faults(...), not {type(plan).__name__}")
     if workers is not None:
         plan = Faults(
-            *plan.faults, workers=workers, seed=plan.seed, always_suspend=plan.always_suspend
+            *plan.faults,
+            workers=workers,
+            seed=plan.seed,
+            always_suspend=plan.always_suspend,
+            embedded=plan.embedded,
         )
     if deps is not None and not callable(deps):
         raise DurableError(

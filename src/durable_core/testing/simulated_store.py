@@ -14,10 +14,14 @@ from ..store import (
     Commit,
     CommitResult,
     CommitVerdict,
+    CreateResult,
     Lease,
+    NewRun,
     RenewResult,
+    RunRecord,
     Store,
 )
+from .hearing import Hearing
 from .memory import MemoryStore
 from .plan import VERBS
 from .processes import Process
@@ -28,16 +32,8 @@ class Surroundings(Protocol):
     """What a simulated store needs of its world."""
 
     witness: Witness
+    hearing: Hearing
     conn: Callable[[], Any] | None
-
-    def changed(self) -> None:
-        """Something in the store may have changed."""
-        ...
-
-    async def wait_for_change(self, process: Process, timeout_ms: int | None) -> bool:
-        """True after the next change, or one this process was not told of; False when the time
-        is up before."""
-        ...
 
     def note_commit(self, commit: Commit, verdict: CommitVerdict) -> None:
         """Write a commit into the chronicle."""
@@ -69,7 +65,7 @@ class SimulatedStore:
 
     async def wait_for_work(self, timeout_ms: int | None) -> bool:
         """Until somebody else changes something."""
-        return await self._world.wait_for_change(self._process, timeout_ms)
+        return await self._world.hearing.wait(self._process, timeout_ms)
 
     async def commit(self, commits: Sequence[Commit]) -> CommitResult:
         """As the store does it, seen and written down."""
@@ -86,7 +82,7 @@ class SimulatedStore:
             for commit, verdict in zip(commits, result.verdicts, strict=True):
                 self._world.note_commit(commit, verdict)
                 witness.committed(before, commit, verdict, lengths.get(commit.run_id, 0))
-            self._world.changed()
+            self._world.hearing.changed()
             return result
 
         kinds = tuple([entry.kind for commit in commits for entry in commit.entries])
@@ -94,6 +90,24 @@ class SimulatedStore:
         answer = await self._world.around_store(moment, self._process, call)
         assert isinstance(answer, CommitResult)
         witness.holdings.answered(self._process.name, commits, answer.verdicts)
+        return answer
+
+    async def create(self, runs: Sequence[NewRun], *, conn: Any = None) -> Sequence[CreateResult]:
+        """As the store does it, seen; what was created with a lease is held."""
+        witness, name = self._world.witness, self._process.name
+
+        def leased(results: Sequence[CreateResult]) -> list[RunRecord]:
+            return [one.record for one in results if one.created and one.record.epoch]
+
+        async def call() -> Sequence[CreateResult]:
+            results = await self._store.create(runs, conn=conn)
+            witness.created(leased(results), name)
+            self._world.hearing.changed()
+            return results
+
+        moment = witness.store_called("create")
+        answer: Sequence[CreateResult] = await self._world.around_store(moment, self._process, call)
+        witness.holdings.granted(name, leased(answer))
         return answer
 
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
@@ -108,7 +122,7 @@ class SimulatedStore:
 
         answer = await self._world.around_store(witness.store_called("claim"), self._process, call)
         assert isinstance(answer, ClaimBatch)
-        witness.holdings.granted(self._process.name, answer)
+        witness.holdings.granted(self._process.name, [one.run for one in answer.runs])
         return answer
 
     async def renew(self, leases: Sequence[Lease], *, lease_ms: int) -> RenewResult:
@@ -140,8 +154,8 @@ class SimulatedStore:
         async def call(*args: Any, **kwargs: Any) -> Any:
             async def made() -> Any:
                 answer = await verb(*args, **kwargs)
-                if name in ("create", "deliver"):
-                    self._world.changed()
+                if name == "deliver":
+                    self._world.hearing.changed()
                 return answer
 
             moment = self._world.witness.store_called(name)

@@ -112,6 +112,7 @@ def _plans(
         workers=draw(st.sampled_from((2, 1, 3))),
         seed=draw(st.integers(0, 3)),
         always_suspend=draw(st.sampled_from((False, False, False, True))),
+        embedded=draw(st.sampled_from((False, False, True))),
     )
 
 

@@ -10,7 +10,7 @@ places where a fault could have struck among it, is for ``checks`` and ``explore
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
@@ -23,6 +23,7 @@ from ..store import (
     InboxRecord,
     Lease,
     RenewResult,
+    RunRecord,
 )
 from .calls import Call
 from .holdings import Holdings
@@ -286,6 +287,12 @@ class Witness:
             newest[entry.unit] = entry.kind
 
     # --- leases ----------------------------------------------------------------------------------
+
+    def created(self, runs: Iterable[RunRecord], process: str) -> None:
+        """This process created runs that it holds."""
+        event = max(0, self._event() - 1)
+        for run in runs:
+            self.holdings.given(process, run.run_id, held=False, event=event)
 
     def claimed(self, before: Mapping[str, _Row], batch: ClaimBatch, process: str) -> None:
         """This process was given runs: each has to have been due, and free or left alone."""

@@ -35,6 +35,7 @@ from ..workflow.registry import Definition
 from .calls import Call, Injected, call_of
 from .conduct import Conduct, OwnLoopError
 from .given import NOTHING
+from .hearing import Hearing
 from .memory import MemoryStore
 from .memory_state import StoredRun
 from .mishaps import Mishaps
@@ -63,6 +64,8 @@ from .witness import Moment, Violation, Witness
 LEASE = timedelta(seconds=30)
 CALLS_MAX = 10_000
 DAYS_MAX = 40_000
+CLAIMING_TURNS = 20
+"""So many turns of the loop it takes until a worker that begins has claimed."""
 DRAINING_TURNS = 3
 """So many turns of the loop it takes until a worker that is told to end begins nothing new."""
 BACK_S = 1.0
@@ -130,9 +133,7 @@ class World:
         self._forget = forget
         self._limits = limits or Limits(worker_deaths=1_000)
         self._offset_ms = 0
-        self._waiters: list[asyncio.Future[None]] = []
-        self._changes = 0
-        self._told: dict[Process, int] = {}  # of which change each process knows
+        self.hearing = Hearing()
         self._stops: dict[Process, asyncio.Event] = {}
         self._mains: dict[Process, asyncio.Task[None]] = {}
         self._workers = 0
@@ -197,7 +198,8 @@ class World:
 
     async def _open(self) -> None:
         await self.memory.open()
-        await self._as_client(self._begin)
+        if not self.plan.embedded:
+            await self._as_client(self._begin)
 
     def _until_quiet(self) -> None:
         with suppress(DeadlockError):  # nothing can happen any more: that is the end
@@ -225,7 +227,7 @@ class World:
         engine = self._engine(self.memory.twin())
         async with engine:
             await act(engine)
-        self.changed()
+        self.hearing.changed()
 
     def _engine(self, store: Any) -> Engine:
         host = Host(
@@ -288,40 +290,28 @@ class World:
         with suppress(asyncio.CancelledError):
             await worker.__aenter__()
             with suppress(asyncio.CancelledError):
+                if self.plan.embedded:
+                    await self._begin_at_work(engine)
                 await self._stops[process].wait()
             await worker.__aexit__(None, None, None)
         await engine.__aexit__(None, None, None)
+
+    async def _begin_at_work(self, engine: Engine) -> None:
+        """Start the run where there is a worker that has found nothing to do."""
+        for _ in range(CLAIMING_TURNS):
+            await asyncio.sleep(0)
+        while not self._stops[current_process()].is_set():
+            try:
+                return await self._begin(engine)
+            except StoreUnavailableError:
+                await asyncio.sleep(BACK_S)
 
     def _note_broken(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
             self._broken = self._broken or task.exception()
             self.loop.stop()
 
-    # --- what is heard -------------------------------------------------------------------------
-
-    def changed(self) -> None:
-        """Something in the store may have changed: wake every process that listens."""
-        self._changes += 1
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    async def wait_for_change(self, process: Process, timeout_ms: int | None) -> bool:
-        """True after the next change, or one this process was not told of; False when the time
-        is up before."""
-        if self._told.setdefault(process, self._changes) != self._changes:
-            self._told[process] = self._changes
-            return True
-        waiter: asyncio.Future[None] = self.loop.create_future()
-        self._waiters.append(waiter)
-        try:
-            async with asyncio.timeout(None if timeout_ms is None else timeout_ms / 1_000):
-                await waiter
-        except TimeoutError:
-            return False
-        self._told[process] = self._changes
-        return True
+    # --- what is written down --------------------------------------------------------------------
 
     def note(self, what: str, where: str, detail: str = "", process: Process | None = None) -> None:
         """Write a line of the chronicle."""
@@ -388,7 +378,7 @@ class World:
             if run.owner is not None:
                 self.note("lease is stolen", run.new.run_id)
                 run.due_at_ms = self.clock()
-        self.changed()
+        self.hearing.changed()
 
     def _check_limits(self) -> None:
         days = self.time.seconds / 86_400
