@@ -94,7 +94,7 @@ WORKERS = (
         "who starts a run again gives up the lease of the worker that has it",
         (Edit(
             f"{ENGINE}.eager:Places.take",
-            "record.owner != self._owner",
+            "record.owner != self._reach.owner",
             "record.owner is None",
         ),),
         bug=8,

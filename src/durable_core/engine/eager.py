@@ -13,12 +13,15 @@ That saves the claim: of a run of one step, one transaction of three and a round
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Protocol
 
 import attrs
 
 from ..store import ClaimedRun, CreateResult, NewRun
+from .claiming import Reach
 
 
 class Host(Protocol):
@@ -40,31 +43,62 @@ class Host(Protocol):
         """Whether this worker holds the run now."""
         ...
 
-    def places_are_free(self, count: int) -> None:
-        """So many of the places that were kept are needed no more."""
+    def places_are_free(self) -> None:
+        """Some of the places that were kept are needed no more."""
         ...
 
 
-class Places:
-    """Places that a worker keeps for runs that are being created."""
+class Kept:
+    """How many places a worker keeps for runs that are being created."""
 
-    def __init__(self, host: Host, count: int, *, owner: str, lease_ms: int) -> None:
+    def __init__(self) -> None:
+        self.count = 0
+        self.closed = False
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def keep(self, count: int) -> None:
+        """So many more."""
+        self.count += count
+        self._none.clear()
+
+    def free(self, count: int) -> None:
+        """So many less."""
+        self.count -= count
+        if not self.count:
+            self._none.set()
+
+    async def until_none(self, patience_s: float) -> None:
+        """Return when none is kept, or the time is up."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._none.wait(), patience_s)
+
+    def close(self) -> None:
+        """The worker is gone: what is created for it now is left to expire."""
+        self.closed = True
+
+
+class Places:
+    """Places that a worker keeps for the runs of one call, within its reach."""
+
+    def __init__(self, host: Host, kept: Kept, count: int, reach: Reach) -> None:
+        kept.keep(count)
         self._host = host
+        self._kept = kept
         self._count = count
-        self._owner = owner
-        self._lease_ms = lease_ms
+        self._reach = reach
         self._since = host.now()
 
     def leased(self, new: NewRun) -> NewRun:
         """The run, to be created with a lease of this worker."""
-        return attrs.evolve(new, owner=self._owner, lease_ms=self._lease_ms)
+        return attrs.evolve(new, owner=self._reach.owner, lease_ms=self._reach.lease_ms)
 
     async def take(self, results: Sequence[CreateResult]) -> None:
         """Adopt those that were created, and free the places of the others."""
         self.leave()
         for result in results:
             record = result.record
-            if record.owner != self._owner:
+            if self._kept.closed or record.owner != self._reach.owner:
                 continue
             claimed = ClaimedRun(run=record, entries=(), inbox=())
             if result.created:
@@ -74,4 +108,5 @@ class Places:
 
     def leave(self) -> None:
         """Nothing comes."""
-        self._host.places_are_free(self._count)
+        self._kept.free(self._count)
+        self._host.places_are_free()

@@ -13,7 +13,6 @@ advanced by their runners. Rules:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -40,7 +39,7 @@ from .claiming import Claims, Reach
 from .clock import Backoff
 from .committer import Answer, Committer
 from .complaints import Complaints
-from .eager import Places
+from .eager import Kept, Places
 from .lease import Holder, LeaseKeeper
 from .mapping import hand_back
 from .observer import LeaseLost, RunClaimed, RunFinished, RunSuspended
@@ -81,17 +80,14 @@ class Worker:
         self._observers = shared.observers
         self._host = shared.host
         self._concurrency = options.concurrency
-        self._lease_ms = round(options.lease / timedelta(milliseconds=1))
+        self._reach = reach_of(shared, options)
         self._grace_s = options.grace.total_seconds()
         self._local = shared.local
         self._listener = shared.listener
         self._held: dict[str, Runner] = {}
         self._suspects: set[str] = set()
         self._told: set[str] = set()  # held runs that may have got mail
-        self._kept = 0  # places for runs that are being created
-        self._none_kept = asyncio.Event()
-        self._none_kept.set()
-        self._gone = False
+        self._kept = Kept()
         self._empty = asyncio.Event()
         self._complaints = Complaints(log)
         self._hurried = False  # whoever drains it was cancelled: no more grace
@@ -106,18 +102,12 @@ class Worker:
             executor=self._threads,
             entropy=shared.host.entropy,
             observers=shared.observers,
-            transaction_ms=max(1, self._lease_ms // 3),
+            transaction_ms=max(1, self._reach.lease_ms // 3),
             calling=shared.host.calling,
         )
         self._turns: list[Runner] = []
-        self._reach = reach_of(shared, options, self._lease_ms)
         self._claims = Claims(
-            shared.store,
-            shared.clock,
-            self._reach,
-            self,
-            entropy=shared.host.entropy,
-            log=log,
+            shared.store, shared.clock, self._reach, self, entropy=shared.host.entropy, log=log
         )
         self.slots = Slots(options.concurrency, self._around, self._claims.made_room)
         self._committer = Committer(
@@ -129,7 +119,7 @@ class Worker:
         )
         self._keeper = LeaseKeeper(
             shared.store,
-            lease_ms=self._lease_ms,
+            lease_ms=self._reach.lease_ms,
             stall_limit_s=shared.limits.loop_stall_limit.total_seconds(),
             on_result=self._renewed,
             on_expired=self._expired,
@@ -181,8 +171,7 @@ class Worker:
             runner.drain()
         # A claim is not cancelled: what it leased would be lost for a lease.
         await ended([self._claims.task], self._grace_s + STORE_GRACE_S)
-        with contextlib.suppress(TimeoutError):  # nor is what is being created
-            await asyncio.wait_for(self._none_kept.wait(), STORE_GRACE_S)
+        await self._kept.until_none(STORE_GRACE_S)  # nor is what is being created
         for runner in list(self._held.values()):
             runner.drain()
         if not self._hurried:
@@ -196,7 +185,7 @@ class Worker:
                 runner.run_id,
             )
             runner.drop()
-        self._gone = True
+        self._kept.close()
         await self._committer.close(STORE_GRACE_S)
         await ended([self._mail_task, self._pruner.task], STORE_GRACE_S)
         await self._keeper.stop()
@@ -229,9 +218,7 @@ class Worker:
             kind = new.workflow, new.version
             if new.queue not in self._reach.queues or kind not in self._programs:
                 return None
-        self._kept += len(news)
-        self._none_kept.clear()
-        return Places(self, len(news), owner=self._reach.owner, lease_ms=self._lease_ms)
+        return Places(self, self._kept, len(news), self._reach)
 
     def mail(self, run_ids: Iterable[str]) -> None:
         """Messages were delivered to these runs: look, for those held here."""
@@ -282,7 +269,7 @@ class Worker:
 
     def room(self) -> int:
         """How many runs more: each needs a slot, now or after its commit."""
-        return self._concurrency - self._kept - max(len(self._held), self.slots.wanted)
+        return self._concurrency - self._kept.count - max(len(self._held), self.slots.wanted)
 
     def may_take_a_suspect(self) -> bool:
         """One at a time, so that a run which kills its workers takes no other suspect along."""
@@ -299,11 +286,8 @@ class Worker:
 
     # --- what places need (eager.Host) -----------------------------------------------------------
 
-    def places_are_free(self, count: int) -> None:
-        """So many of the places that were kept are needed no more."""
-        self._kept -= count
-        if not self._kept:
-            self._none_kept.set()
+    def places_are_free(self) -> None:
+        """There may be room again."""
         self._claims.made_room()
 
     def give_back(self, claimed: ClaimedRun) -> None:
@@ -315,10 +299,7 @@ class Worker:
     # --- adopting a claimed run ------------------------------------------------------------------
 
     async def adopt(self, claimed: ClaimedRun, since: float) -> None:
-        """One run's trouble must not keep the others of its batch from being adopted. A worker
-        that has ended takes none: the lease expires."""
-        if self._gone:
-            return
+        """One run's trouble must not keep the others of its batch from being adopted."""
         try:
             await self._adopt(claimed, since)
         except Exception as error:
@@ -407,7 +388,7 @@ class Worker:
     @property
     def patience_s(self) -> float:
         """How long an unavailable store is asked again: a lease."""
-        return self._lease_ms / 1000
+        return self._reach.lease_ms / 1000
 
     def lasts(self, runner: Runner) -> bool:
         """Whether the run's lease has not ended yet."""
@@ -479,12 +460,12 @@ class Worker:
             )
 
 
-def reach_of(shared: Shared, options: WorkerOptions, lease_ms: int) -> Reach:
+def reach_of(shared: Shared, options: WorkerOptions) -> Reach:
     """What a worker with these options may claim, as a new owner."""
     return Reach(
         worker=options.name,
         owner=new_owner(options.name, shared.host.entropy),
-        lease_ms=lease_ms,
+        lease_ms=round(options.lease / timedelta(milliseconds=1)),
         queues=options.queues,
         kinds=tuple(
             Kind(workflow=d.name, version=d.version, fingerprint=d.fingerprint)
