@@ -70,6 +70,7 @@ SELECT run_id, queue, workflow, version, pin, priority, due_at_ms, anyone, death
     arrived, entry_count, generation, status, waiting, failure, created_at_ms, updated_at_ms
 FROM durable_lease WHERE run_id = ?
 """
+READ_LEASES = READ_LEASE.replace("= ?", "IN (SELECT value FROM json_each(?))")
 INSERT_LEASE = """
 INSERT INTO durable_lease (
     run_id, queue, workflow, version, pin, priority, due_at_ms, anyone, deaths, owner, epoch,

@@ -11,6 +11,7 @@ in memory, and writes rows and entries back in bulk by ``flush``. Rules:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from durable_core.store import (
@@ -61,6 +62,7 @@ def deliver(
 ) -> Steps[tuple[DeliverVerdict, ...]]:
     """The verb ``deliver``."""
     batch = Batch(now_ms)
+    yield from batch.look_up([message.run_id for message in messages])
     verdicts = []
     for message in messages:
         verdicts.append((yield from batch.deliver(message, inbox_limit)))
@@ -71,6 +73,7 @@ def deliver(
 def commit(commits: Sequence[Commit], now_ms: int) -> Steps[CommitResult]:
     """The verb ``commit``; the mail is read when all of them are applied."""
     batch = Batch(now_ms)
+    yield from batch.look_up([one.run_id for one in commits])
     verdicts = yield from batch.commit(commits)
     yield from batch.flush()
     seen: dict[str, int] = {}
@@ -109,6 +112,13 @@ class Batch:
             yield Many(queries.UPDATE_PROGRESS, progressed)
         for row in rows:
             row.moved = row.progressed = False
+
+    def look_up(self, run_ids: Sequence[str]) -> Steps[None]:
+        """Read the lease rows of these by one statement; what it does not find is looked for
+        again, by itself."""
+        if len(run_ids) > 1:
+            rows = yield Query(queries.READ_LEASES, (json.dumps(run_ids),))
+            self._leases = {row[0]: LeaseRow(*row) for row in rows}
 
     def lease(self, run_id: str) -> Steps[LeaseRow | None]:
         """The run's lease row as this batch left it; None for an unknown or ended run."""
