@@ -38,7 +38,7 @@ from durable_core.testing.postgres_binaries import find_binaries
 ORDER = (
     *("peers", "sqlite", "pg", "processes", "claimers", "rings", "durability", "jitter"),
     *("lateness", "finished", "journal", "map", "recovery", "timers", "memory"),
-    *("kernel", "bodies", "simulator"),
+    *("collector", "kernel", "bodies", "simulator"),
 )
 FILES = tuple(f"bench_{name}" for name in ORDER)
 PACKAGES = ("durable-core", "asyncpg", "aiosqlite", "dbos", "absurd-sdk")

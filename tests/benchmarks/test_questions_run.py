@@ -13,6 +13,7 @@ from benchmarks.whole_engine import Case
 from tests.postgres_kit import MAJORS
 
 from benchmarks import (
+    bench_collector,
     bench_durability,
     bench_finished,
     bench_jitter,
@@ -36,6 +37,7 @@ QUESTIONS: dict[str, tuple[Ask, int]] = {
     "recovery": (lambda stores: bench_recovery.main((5,), stores, lease_ms=400), 1),
     "memory": (lambda stores: bench_memory.main(20, stores), 2),
     "timers": (lambda stores: bench_timers.main([Timers(700, 50, 3)], stores), 1),
+    "collector": (lambda stores: bench_collector.main([Case(2, 3, 6)], stores, 1), 1),
     "durability": (lambda stores: bench_durability.main([Case(2, 1, 3)], stores, 1), 1),
 }
 """And how many rows it has for each store."""
