@@ -94,6 +94,22 @@ async def test_a_run_that_is_started_where_there_is_room_needs_no_claim(stage: S
     assert [event.deaths for event in claims] == [0] * 3
 
 
+async def test_a_claim_that_took_all_there_was_leaves_nobody_behind(stage: Stage) -> None:
+    """Also where it took as many as there was room for."""
+    store = stage.store()
+    ear = Ear(store)
+    async with stage.engine(WORKFLOW, store=store) as engine:
+        first = await engine.start(WORKFLOW)
+        async with engine.worker(concurrency=1):
+            assert await first.result(timeout=PATIENCE_S) == {"a": 1}
+            for _ in range(2):
+                await caught_up(engine)
+                run = await engine.start(WORKFLOW)
+                assert await run.result(timeout=PATIENCE_S) == {"a": 1}
+    assert ear.eager == [False, True, True]
+    assert ear.claimed == [first.id]
+
+
 async def test_what_is_not_for_now_or_not_for_this_worker_is_left_to_others(stage: Stage) -> None:
     async with working(stage, WORKFLOW) as (engine, ear):
         for options in ({"delay": 60}, {"queue": "other"}):

@@ -4,7 +4,8 @@ Rules:
 
 1. It asks for as many runs as there is room, and for at most one suspect (a run that may be
    killing its workers) at a time.
-2. After a claim that came back short it asks again only when woken, or when something falls due.
+2. After a claim that left nothing due behind it asks again only when woken, or when something
+   falls due.
 3. A store that cannot be asked is asked again after growing pauses; the loop never ends by itself.
 4. A claim is not cancelled: what it leased would be lost for a lease. ``stop`` lets it end.
 """
@@ -29,7 +30,7 @@ CLAIM = 100
 LONGEST_PAUSE_S = 5.0
 """Between two tries to claim, while the store is out of reach."""
 SHORTEST_SLEEP_S = 0.01
-"""Between a claim that came back short and the next."""
+"""Between a claim that left nothing due behind and the next."""
 
 
 class Claimant(Protocol):
@@ -165,5 +166,6 @@ class Claims:
         self._due_ms = batch.next_due_ms
         for claimed in batch.runs:
             await claimant.adopt(claimed, asked_at)
-        self._full = self._hungry = len(batch.runs) == limit
+        left_due = batch.next_due_ms is not None and batch.next_due_ms <= batch.now_ms
+        self._full = self._hungry = left_due and len(batch.runs) == limit
         return batch.next_due_ms
