@@ -106,7 +106,8 @@ def test_inputs_are_made_small_too() -> None:
         return random.randrange(10**9) if ctx.input > 10 else 1
 
     def never_fails(sim: Simulation) -> None:
-        assert sim.status != "failed"
+        raised = [fault.times for fault in sim.plan.faults if isinstance(fault, Raising)]
+        assert sim.status != "failed" or max(raised, default=0) >= Retry().max_attempts
 
     flow = Workflow("flow").step("many", many)
     with pytest.raises(CounterexampleError) as caught:

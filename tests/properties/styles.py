@@ -412,7 +412,7 @@ def translated(plan: Faults) -> Faults:
 
 
 def _with(plan: Faults, faults: Sequence[Any]) -> Faults:
-    return Faults(*faults, workers=plan.workers, seed=plan.seed, always_suspend=plan.always_suspend)
+    return plan.replace(faults=tuple(faults))
 
 
 def story(sim: Simulation) -> list[Any]:

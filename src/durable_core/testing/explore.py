@@ -285,8 +285,8 @@ class _Search:
         if len(found.plan) < 2:
             return
         for left_out in range(len(found.plan)):
-            faults, embedded = found.plan.faults, found.plan.embedded
-            plan = self._plan(*faults[:left_out], *faults[left_out + 1 :], embedded=embedded)
+            faults = found.plan.faults
+            plan = found.plan.replace(faults=(*faults[:left_out], *faults[left_out + 1 :]))
             self._try(plan, self._quiet, "free" if plan.races else "same")
             if self.report.counterexample is not found:
                 return

@@ -247,6 +247,11 @@ class Faults:
         self.always_suspend = always_suspend
         self.embedded = embedded
 
+    def replace(self, **changes: Any) -> Faults:
+        """The same plan, but for ``faults`` (in a tuple), ``workers``, ``seed`` and so on."""
+        facts = {name: getattr(self, name) for name in self.__slots__} | changes
+        return Faults(*facts.pop("faults"), **facts)
+
     @property
     def races(self) -> bool:
         """Whether the plan may change what a run comes to by right."""

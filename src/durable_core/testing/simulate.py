@@ -66,13 +66,7 @@ def simulate(
     if not isinstance(plan, Faults):
         raise DurableError(f"plan must be a Faults(...), not {type(plan).__name__}")
     if workers is not None:
-        plan = Faults(
-            *plan.faults,
-            workers=workers,
-            seed=plan.seed,
-            always_suspend=plan.always_suspend,
-            embedded=plan.embedded,
-        )
+        plan = plan.replace(workers=workers)
     if deps is not None and not callable(deps):
         raise DurableError(
             f"deps must make the handlers' deps (a class or a function), not be one: give "
