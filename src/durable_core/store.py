@@ -42,8 +42,8 @@ from .kernel.value import Payload
 class NewRun:
     """A run to be created: ``pending``, generation 1, due ``delay_ms`` from now.
 
-    With ``owner`` it is created as if that owner had claimed it in the same moment: ``running``,
-    epoch 1, leased for ``lease_ms`` (an eager start).
+    With ``owner`` it is created as if that owner had claimed it in the same moment (an eager
+    start): ``running``, leased for ``lease_ms`` under this ``epoch``, from which claims go on.
 
     ``digest`` identifies workflow name and canonical input, for duplicate starts.
     ``attributes`` maps attribute names to canonical JSON scalars (text).
@@ -67,6 +67,7 @@ class NewRun:
     entries: tuple[EntryRecord, ...] = ()
     owner: str | None = None
     lease_ms: int = 0
+    epoch: int = 0
 
     @property
     def due_in_ms(self) -> int:
@@ -77,11 +78,6 @@ class NewRun:
     def status(self) -> str:
         """What it is created as."""
         return "pending" if self.owner is None else "running"
-
-    @property
-    def epoch(self) -> int:
-        """How often it has been claimed when it is created."""
-        return 0 if self.owner is None else 1
 
 
 @attrs.frozen(slots=True, kw_only=True)

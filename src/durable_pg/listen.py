@@ -7,6 +7,7 @@ LISTEN and NOTIFY only shorten waiting: whoever hears nothing looks again by its
    flush to disk. It is sent afterwards, alone, by ``ring``.
 2. ``ring`` is heard at once when it was quiet, and at most every ``REST_S`` under load: what rings
    meanwhile is gathered. The last one is always sent.
+   ``ring_seldom`` does so at most every ``SELDOM_S``.
 3. What this store sent itself is not news to it.
 4. A change is told to everybody who waits when it is heard, and to the first who comes after it.
 5. A connection that listens may die without a sign, so one that has been silent for ``SILENCE_S``
@@ -28,6 +29,9 @@ from .queries import ALIVE, NOTIFY
 from .translate import DRIVER_ERRORS, translated
 
 REST_S = 0.05
+SELDOM_S = 1.0
+"""How often others hear of leases that were given at creation. Who has heard of one looks when it
+would expire, and learns of the next ones."""
 SILENCE_S = 30.0
 ANSWER_S = 10.0
 POLL_S = 0.2
@@ -50,6 +54,8 @@ class Bell:
         self._asking: asyncio.Task[None] | None = None
         self._ringing: asyncio.Task[None] | None = None
         self._again = False
+        self._seldom: asyncio.TimerHandle | None = None
+        self._seldom_at = 0.0  # not before
         self._closed = False
 
     # --- hearing -----------------------------------------------------------------------------
@@ -140,6 +146,20 @@ class Bell:
         if self._ringing is None and not self._closed:
             self._ringing = asyncio.get_running_loop().create_task(self._ring())
 
+    def ring_seldom(self) -> None:
+        """The same, at most every ``SELDOM_S``."""
+        loop = asyncio.get_running_loop()
+        if self._seldom is None and not self._closed:
+            if loop.time() >= self._seldom_at:
+                self._ring_seldom()
+            else:
+                self._seldom = loop.call_at(self._seldom_at, self._ring_seldom)
+
+    def _ring_seldom(self) -> None:
+        self._seldom = None
+        self._seldom_at = asyncio.get_running_loop().time() + SELDOM_S
+        self.ring()
+
     async def _ring(self) -> None:
         try:
             while self._again:
@@ -156,6 +176,9 @@ class Bell:
     async def close(self) -> None:
         """Send what is still to be heard, and hang up; whoever waits is told so."""
         self._closed = True
+        if self._seldom is not None:
+            self._seldom.cancel()
+            self._again = True
         for task in (self._ringing, self._asking):
             if task is not None:
                 task.cancel()

@@ -167,7 +167,12 @@ class PgStore:
         if conn is not None:
             return await self._join(conn, steps)
         results = await self._write(steps)
-        self._ring_if(any(one.created and one.record.owner is None for one in results))
+        created = [one.record for one in results if one.created]
+        bell = None if self._link is None else self._link.bell
+        if bell is not None and any(record.owner is None for record in created):
+            bell.ring()
+        elif bell is not None and created:
+            bell.ring_seldom()  # who knows of no lease does not look when one expires
         return results
 
     async def deliver(

@@ -14,7 +14,15 @@ from durable_core import Engine, Start, StepContext, Workflow
 from durable_core.engine import worker as worker_module
 from durable_core.engine.observer import RunClaimed
 from durable_core.errors import StoreUnavailableError
-from durable_core.store import ClaimBatch, ClaimRequest, CreateResult, NewRun, Store
+from durable_core.store import (
+    ClaimBatch,
+    ClaimRequest,
+    Commit,
+    CommitResult,
+    CreateResult,
+    NewRun,
+    Store,
+)
 
 Ctx = StepContext[Any, Any]
 
@@ -32,11 +40,16 @@ class Ear:
     def __init__(self, store: Store) -> None:
         self.created: list[NewRun] = []
         self.claimed: list[str] = []
+        self.committed: list[Commit] = []
+        self.refusals = 0  # claims that are refused
+        self.on_committed: Callable[[], object] = lambda: None
         self.before: Callable[[], Any] | None = None  # the next creation
         self.after: Callable[[], Any] | None = None
-        self._create, self._claim = store.create, store.claim
+        self.late: Callable[[], Any] | None = None  # the next claim that finds something
+        self._create, self._claim, self._commit = store.create, store.claim, store.commit
         store.create = self.create  # type: ignore[method-assign]
         store.claim = self.claim  # type: ignore[method-assign]
+        store.commit = self.commit  # type: ignore[method-assign]
 
     async def create(self, runs: Sequence[NewRun], *, conn: Any = None) -> tuple[CreateResult, ...]:
         self.created += runs
@@ -50,9 +63,21 @@ class Ear:
         return results
 
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
+        if self.refusals:
+            self.refusals -= 1
+            raise REFUSED
         batch = await self._claim(request)
         self.claimed += [claimed.run.run_id for claimed in batch.runs]
+        if batch.runs and self.late is not None:
+            late, self.late = self.late, None
+            await late()
         return batch
+
+    async def commit(self, commits: Sequence[Commit]) -> CommitResult:
+        self.committed += commits
+        result = await self._commit(commits)
+        self.on_committed()
+        return result
 
     @property
     def eager(self) -> list[bool]:
@@ -174,26 +199,92 @@ async def test_nobody_who_waits_longer_is_overtaken(stage: Stage) -> None:
     assert ear.eager == [False]
 
 
-async def test_a_start_whose_answer_is_lost_is_worked_on_once(stage: Stage) -> None:
-    """What was leased by the lost try is given back, and claimed."""
+LOST = StoreUnavailableError("the answer is lost", outcome_unknown=True)
+REFUSED = StoreUnavailableError("not now", outcome_unknown=False)
+LONG = {"lease": 3 * PATIENCE_S}
+"""With it, whoever waits for a lease to expire waits too long."""
+
+
+async def lost() -> None:
+    raise LOST
+
+
+@pytest.mark.parametrize("claims", ["answer", "fail"])
+async def test_a_start_whose_answer_is_lost_is_worked_on_once(stage: Stage, claims: str) -> None:
+    """What the lost try has leased is given up, whether or not the next one finds a place."""
     calls: list[str] = []
 
     async def counts(ctx: Ctx) -> int:
         calls.append(ctx.run_id)
         return 1
 
-    async def lost() -> None:
-        raise StoreUnavailableError("the answer is lost", outcome_unknown=True)
+    async def lost_and_away() -> None:
+        ear.refusals = 2 if claims == "fail" else 0
+        raise LOST
 
     workflow = Workflow("w").step("a", counts)
-    async with working(stage, workflow) as (engine, ear):
-        ear.after = lost
+    async with working(stage, workflow, **LONG) as (engine, ear):
+        ear.after = lost_and_away
         run = await engine.start(workflow)
         assert await run.result(timeout=PATIENCE_S) == {"a": 1}
-    assert ear.eager == [True, True]
+    assert ear.eager[0]
     assert ear.claimed == calls == [run.id]
-    claims = [event for event in stage.watch.events if isinstance(event, RunClaimed)]
-    assert [event.deaths for event in claims] == [0]
+    claims_ = [event for event in stage.watch.events if isinstance(event, RunClaimed)]
+    assert [event.deaths for event in claims_] == [0]
+
+
+async def test_a_start_that_may_not_be_tried_again_is_given_up_too(stage: Stage) -> None:
+    async with working(stage, WORKFLOW, **LONG) as (engine, ear):
+        ear.after = lost
+        with pytest.raises(StoreUnavailableError, match="lost"):
+            await engine.start(WORKFLOW, id="x", on_duplicate="reject")
+        assert await engine.run("x").result(timeout=PATIENCE_S) == {"a": 1}
+    assert ear.eager == [True] and ear.claimed == ["x"]
+
+
+async def test_a_start_that_was_certainly_refused_gives_nothing_up(stage: Stage) -> None:
+    async def refused() -> None:
+        raise REFUSED
+
+    async with working(stage, WORKFLOW, **LONG) as (engine, ear):
+        ear.before = refused
+        run = await engine.start(WORKFLOW)
+        assert await run.result(timeout=PATIENCE_S) == {"a": 1}
+    assert len(ear.committed) == 1
+
+
+async def test_no_lease_but_its_own_is_given_up(stage: Stage) -> None:
+    """Another engine created the run, this worker's claim has it, and the answer is on its way
+    when its own start comes to nothing."""
+    calls: list[str] = []
+
+    async def counts(ctx: Ctx) -> int:
+        calls.append(ctx.run_id)
+        return 1
+
+    workflow = Workflow("w").step("a", counts)
+    async with (
+        stage.engine(workflow, observers=[]) as other,
+        working(stage, workflow, **LONG) as (engine, ear),
+    ):
+        claimed, given_up = asyncio.Event(), asyncio.Event()
+
+        async def late() -> None:
+            claimed.set()
+            await given_up.wait()
+
+        async def behind() -> None:
+            await other.start(workflow, id="x")
+            engine._shared.local.runs_are_due()
+            await asyncio.wait_for(claimed.wait(), PATIENCE_S)
+            raise LOST
+
+        ear.late, ear.before, ear.on_committed = late, behind, given_up.set
+        run = await engine.start(workflow, id="x")
+        assert await run.result(timeout=PATIENCE_S) == {"a": 1}
+    assert ear.eager[0]
+    assert [commit.release is None for commit in ear.committed] == [False, True]
+    assert ear.claimed == calls == ["x"]
 
 
 async def test_two_starts_of_one_id_are_one_run(stage: Stage) -> None:
@@ -229,6 +320,28 @@ async def test_a_run_whose_starter_is_cancelled_is_worked_on(stage: Stage) -> No
         go_on.set()
         await stage.watch.until("RunFinished", "x")
     assert ear.eager == [True] and ear.claimed == []
+
+
+async def test_runs_whose_starter_is_cancelled_are_worked_on_at_once(stage: Stage) -> None:
+    """Also where nobody gathers the starts, and the answer is on its way."""
+    async with working(stage, WORKFLOW, **LONG) as (engine, ear):
+        created, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow() -> None:
+            created.set()
+            await go_on.wait()
+
+        ear.after = slow
+        ids = ["x", "y"]
+        starts = [Start(WORKFLOW, id=run_id) for run_id in ids]
+        starting = asyncio.create_task(engine.start_many(starts))
+        await asyncio.wait_for(created.wait(), PATIENCE_S)
+        starting.cancel()
+        await asyncio.wait([starting])
+        go_on.set()
+        for run_id in ids:
+            await stage.watch.until("RunFinished", run_id)
+    assert ear.eager == [True] * 2 and ear.claimed == []
 
 
 async def test_places_of_starts_that_fail_are_free_again(stage: Stage) -> None:

@@ -80,23 +80,19 @@ WORKERS = (
     Mutant(
         "an eager start is not adopted",
         "what a worker created with its lease it does not work on",
-        (Edit(f"{ENGINE}.eager:Places.take", "if result.created:", "if result is None:"),),
+        (Edit(f"{ENGINE}.eager:Places.take", "if result.created and", "if not result and"),),
         bug=15,
     ),
     Mutant(
         "a lost start keeps its lease",
-        "an eager start whose answer was lost is not given back when it is tried again",
-        (Edit(f"{ENGINE}.eager:Places.take", "self._host.give_back(claimed)", "pass"),),
+        "an eager start whose answer was lost is not given up",
+        (Edit(f"{ENGINE}.eager:Places.give_up", "for run_id in self._ids:", "for run_id in ():"),),
         bug=15,
     ),
     Mutant(
-        "whatever is leased is given back",
-        "who starts a run again gives up the lease of the worker that has it",
-        (Edit(
-            f"{ENGINE}.eager:Places.take",
-            "record.owner != self._reach.owner",
-            "record.owner is None",
-        ),),
+        "any lease is adopted",
+        "who starts a run again works on it beside the worker that has it",
+        (Edit(f"{ENGINE}.eager:Places.take", "result.created and result", "result"),),
         bug=8,
     ),
     Mutant(

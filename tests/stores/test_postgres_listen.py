@@ -116,6 +116,24 @@ async def test_many_changes_ring_seldom(store: PgStore, other: PgStore, place: P
         assert 1 <= len(heard) <= 2 + lasted / listen.REST_S
 
 
+async def test_of_runs_created_with_their_leases_others_hear_but_more_seldom(
+    store: PgStore, other: PgStore, place: Place
+) -> None:
+    """There is nothing to do for them, but they must know when to look whether those run out."""
+    heard: list[Any] = []
+    await at_peace(store, other)
+    async with place.connected() as ear:
+        await ear.add_listener(SchemaName(place.schema).channel, lambda *args: heard.append(args))
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        for number in range(100):
+            await store.create([new_run(str(number), owner="w", lease_ms=1_000, epoch=7)])
+        lasted = loop.time() - begun
+        assert await other.wait_for_work(HEARS_MS)
+        await ear.fetch("SELECT 1")
+        assert 1 <= len(heard) <= 2 + lasted / listen.SELDOM_S
+
+
 async def test_the_last_ring_is_sent_though_the_store_closes_at_once(place: Place) -> None:
     async with place.opened() as other:
         for number in range(10):

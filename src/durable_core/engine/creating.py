@@ -7,11 +7,14 @@ know that they have only begun.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from ..store import CreateResult, NewRun
 from .observer import RunStarted
+from .retrying import PATIENCE_S
 from .shared import Shared
+from .shielded import ended
 from .waiting import Ends
 
 
@@ -21,6 +24,23 @@ class Creating:
     def __init__(self, shared: Shared, ends: Ends) -> None:
         self._shared = shared
         self._ends = ends
+        self._tasks: set[asyncio.Task[Sequence[CreateResult]]] = set()
+
+    async def create_for(self, news: Sequence[NewRun]) -> Sequence[CreateResult]:
+        """As ``create``, for a caller that may be cancelled: it is done to its end all the same."""
+        task = asyncio.get_running_loop().create_task(self.create(news))
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return await asyncio.shield(task)
+
+    def _done(self, task: asyncio.Task[Sequence[CreateResult]]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # told to the caller, if there is one left
+
+    async def close(self) -> None:
+        """Return when all is created, or the store has said nothing for as long as a call waits."""
+        await ended(self._tasks, PATIENCE_S)
 
     async def create(self, news: Sequence[NewRun]) -> Sequence[CreateResult]:
         """In one transaction; raises as ``Store.create`` does."""
@@ -30,9 +50,9 @@ class Creating:
             news = [new if new.delay_ms else places.leased(new) for new in news]
         try:
             results = await shared.store.create(news)
-        except BaseException:
+        except BaseException as error:
             if places is not None:
-                places.leave()
+                places.give_up(error, shared.clock.now_ms())
             shared.local.runs_are_due()  # they may have been created all the same
             raise
         self._ends.created(one.record.run_id for one in results if one.created)

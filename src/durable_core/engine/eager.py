@@ -5,23 +5,26 @@ That saves the claim: of a run of one step, one transaction of three and a round
 1. Nobody is overtaken: a worker keeps places for new runs only while it knows of nothing due that
    it has left behind, and for all that start in one call or for none of them.
 2. The places are kept before the runs are created, so that no claim fills them meanwhile.
-3. Only what this very call created is adopted. A run that was there, leased to the same worker
-   and not held by it, comes of a try whose answer was lost: how far it has got is not known, so
-   nothing is begun; its first lease is given up, which changes nothing if that is over.
-4. A process that dies between the two lets the lease expire, as it would after a claim.
+3. Only what this very call is known to have created is adopted. Without an answer it is not known
+   how far the runs have got, so nothing is begun, and their leases are given up. The epoch they
+   were leased under is this call's alone, so that no other lease can be meant.
+4. A process that dies between the two lets the leases expire, as it would after a claim.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import attrs
 
-from ..store import ClaimedRun, CreateResult, NewRun
+from ..errors import StoreUnavailableError
+from ..kernel.run import RunStatus
+from ..store import ClaimedRun, Commit, CreateResult, NewRun, Release
 from .claiming import Reach
+from .committer import Answer
 
 
 class Host(Protocol):
@@ -35,12 +38,12 @@ class Host(Protocol):
         """Take over a run that was asked for at ``since``; never raises."""
         ...
 
-    def give_back(self, claimed: ClaimedRun) -> None:
-        """Give up the lease of a run of which more is not known."""
+    def submit(self, commit: Commit, answer: Answer) -> None:
+        """Have this written."""
         ...
 
-    def holds(self, run_id: str) -> bool:
-        """Whether this worker holds the run now."""
+    def wake(self) -> None:
+        """Runs may be due."""
         ...
 
     def places_are_free(self) -> None:
@@ -81,32 +84,57 @@ class Kept:
 class Places:
     """Places that a worker keeps for the runs of one call, within its reach."""
 
-    def __init__(self, host: Host, kept: Kept, count: int, reach: Reach) -> None:
-        kept.keep(count)
+    def __init__(
+        self, host: Host, kept: Kept, news: Sequence[NewRun], reach: Reach, epoch: int
+    ) -> None:
+        kept.keep(len(news))
         self._host = host
         self._kept = kept
-        self._count = count
+        self._ids = [new.run_id for new in news]
         self._reach = reach
+        self._epoch = epoch
         self._since = host.now()
 
     def leased(self, new: NewRun) -> NewRun:
         """The run, to be created with a lease of this worker."""
-        return attrs.evolve(new, owner=self._reach.owner, lease_ms=self._reach.lease_ms)
+        reach = self._reach
+        return attrs.evolve(new, owner=reach.owner, lease_ms=reach.lease_ms, epoch=self._epoch)
 
     async def take(self, results: Sequence[CreateResult]) -> None:
-        """Adopt those that were created, and free the places of the others."""
-        self.leave()
+        """Adopt those that were created with a lease, and free the places of the others."""
+        self._leave()
         for result in results:
-            record = result.record
-            if self._kept.closed or record.owner != self._reach.owner:
-                continue
-            claimed = ClaimedRun(run=record, entries=(), inbox=())
-            if result.created:
+            if result.created and result.record.epoch and not self._kept.closed:
+                claimed = ClaimedRun(run=result.record, entries=(), inbox=())
                 await self._host.adopt(claimed, self._since)
-            elif record.epoch == 1 and not self._host.holds(record.run_id):
-                self._host.give_back(claimed)
 
-    def leave(self) -> None:
-        """Nothing comes."""
-        self._kept.free(self._count)
+    def give_up(self, error: BaseException, now_ms: int) -> None:
+        """There is no answer; what was created all the same is due."""
+        self._leave()
+        refused = isinstance(error, StoreUnavailableError) and not error.outcome_unknown
+        if refused or self._kept.closed:
+            return
+        for run_id in self._ids:
+            commit = given_up(run_id, self._epoch, now_ms)
+            self._host.submit(commit, lambda verdict: self._host.wake())
+
+    def _leave(self) -> None:
+        self._kept.free(len(self._ids))
         self._host.places_are_free()
+
+
+def new_epoch(entropy: Callable[[int], bytes]) -> int:
+    """One that no claim and no other call comes to: 32 random bits, beyond any number of claims."""
+    return 2**32 + int.from_bytes(entropy(4), "big")
+
+
+def given_up(run_id: str, epoch: int, now_ms: int) -> Commit:
+    """Ends this lease of a run on which nothing was done under it."""
+    return Commit(
+        run_id=run_id,
+        epoch=epoch,
+        after_seq=0,
+        status=RunStatus.PENDING.value,
+        generation=1,
+        release=Release(due_at_ms=now_ms),
+    )

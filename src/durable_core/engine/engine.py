@@ -162,7 +162,9 @@ class Engine(Client):
                 return
             self._ready = False
             await self._ends.close()
-            await asyncio.gather(self._gathering.close(), self._outbox.close())
+            await asyncio.gather(
+                self._gathering.close(), self._creating.close(), self._outbox.close()
+            )
             await shared.listener.close()
             try:
                 await self._lifespan.close()

@@ -27,7 +27,7 @@ async def to_the_end(
         raise cancelled
 
 
-async def ended(tasks: Iterable[asyncio.Task[None] | None], patience_s: float) -> None:
+async def ended(tasks: Iterable[asyncio.Task[Any] | None], patience_s: float) -> None:
     """Wait for the end of these, then cancel those that hang."""
     going = [task for task in tasks if task is not None]
     if going:

@@ -39,9 +39,8 @@ from .claiming import Claims, Reach
 from .clock import Backoff
 from .committer import Answer, Committer
 from .complaints import Complaints
-from .eager import Kept, Places
+from .eager import Kept, Places, new_epoch
 from .lease import Holder, LeaseKeeper
-from .mapping import hand_back
 from .observer import LeaseLost, RunClaimed, RunFinished, RunSuspended
 from .owner import new_owner
 from .retention import Pruner
@@ -218,7 +217,7 @@ class Worker:
             kind = new.workflow, new.version
             if new.queue not in self._reach.queues or kind not in self._programs:
                 return None
-        return Places(self, self._kept, len(news), self._reach)
+        return Places(self, self._kept, news, self._reach, new_epoch(self._host.entropy))
 
     def mail(self, run_ids: Iterable[str]) -> None:
         """Messages were delivered to these runs: look, for those held here."""
@@ -289,12 +288,6 @@ class Worker:
     def places_are_free(self) -> None:
         """There may be room again."""
         self._claims.made_room()
-
-    def give_back(self, claimed: ClaimedRun) -> None:
-        """Give up the lease of a run of which more is not known; due at once."""
-        record, now_ms = claimed.run, self.clock.now_ms()
-        commit = hand_back(record, None, after_seq=record.entry_count, seen=0, now_ms=now_ms)
-        self.submit(commit, lambda verdict: self._local.runs_are_due())
 
     # --- adopting a claimed run ------------------------------------------------------------------
 

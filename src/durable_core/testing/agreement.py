@@ -56,19 +56,27 @@ def entries_after(seq: int, count: int) -> tuple[EntryRecord, ...]:
     return tuple(entry(seq + 1 + i, payload=payload(str(i)) if i else None) for i in range(count))
 
 
-new_runs = st.builds(
+held_by = st.sampled_from(((None, 0), (None, 0), ("w1", 1), ("w2", 2**33)))
+
+
+def created_as(new: NewRun, by: tuple[str | None, int]) -> NewRun:
+    """The same, created with a lease or without one."""
+    return attrs.evolve(new, owner=by[0], epoch=by[1])
+
+
+unheld_runs = st.builds(
     new_run,
     run_ids,
     workflow=st.sampled_from(("order", "refund")),
     queue=st.sampled_from(QUEUES),
     priority=st.integers(-1, 2),
     delay_ms=delays,
-    owner=st.sampled_from((None, None, "w1", "w2")),
     lease_ms=st.just(LEASE_MS),
     parent_id=st.none() | run_ids,
     attributes=attributes,
     entries=st.builds(entries_after, st.just(0), st.sampled_from((0, 0, 2))),
 )
+new_runs = st.builds(created_as, unheld_runs, held_by)
 messages = st.builds(
     Message,
     run_id=st.sampled_from((*RUNS, "nobody")),

@@ -34,6 +34,8 @@ from .contract_kit import (
 )
 
 MINUTE_MS = 60_000
+EAGER = 2**32 + 7
+"""An epoch that a run may be created with."""
 
 
 class ClaimContract(StoreFixtures):
@@ -55,30 +57,32 @@ class ClaimContract(StoreFixtures):
         self, store: Store, clock: HandClock
     ) -> None:
         """As if the owner had claimed it in the same moment."""
-        (result,) = await store.create([new_run(owner="w1", lease_ms=LEASE_MS, delay_ms=7)])
+        given = new_run(owner="w1", lease_ms=LEASE_MS, epoch=EAGER, delay_ms=7)
+        (result,) = await store.create([given])
         run = result.record
         assert result.created
-        assert (run.epoch, run.owner, run.status, run.deaths) == (1, "w1", "running", 0)
+        assert (run.epoch, run.owner, run.status, run.deaths) == (EAGER, "w1", "running", 0)
         assert run.due_at_ms == START_MS + LEASE_MS
         assert (await store.get(["r1"]))["r1"] == run
         early = await claim(store, worker="w2")
         assert ids(early) == [] and early.next_due_ms == START_MS + LEASE_MS
-        await commit_all(store, [step()])
-        assert (await store.renew([lease()], lease_ms=LEASE_MS)).lost == frozenset()
+        assert await commit_one(store, step(epoch=1)) is FENCED
+        await commit_all(store, [step(epoch=EAGER)])
+        assert (await store.renew([lease(epoch=EAGER)], lease_ms=LEASE_MS)).lost == frozenset()
         clock.forward(LEASE_MS)
         (taken,) = (await claim(store, worker="w2")).runs
-        assert (taken.run.epoch, taken.run.owner, taken.run.deaths) == (2, "w2", 1)
-        assert await commit_one(store, step(after_seq=1)) is FENCED
+        assert (taken.run.epoch, taken.run.owner, taken.run.deaths) == (EAGER + 1, "w2", 1)
+        assert await commit_one(store, step(epoch=EAGER, after_seq=1)) is FENCED
 
     async def test_a_run_that_is_there_is_not_leased_by_creating_it_again(
         self, store: Store
     ) -> None:
         await store.create([new_run()])
-        (again,) = await store.create([new_run(owner="w1", lease_ms=LEASE_MS)])
+        (again,) = await store.create([new_run(owner="w1", lease_ms=LEASE_MS, epoch=EAGER)])
         assert not again.created
         assert (again.record.epoch, again.record.owner) == (0, None)
         assert ids(await claim(store, worker="w2")) == ["r1"]
-        assert await commit_one(store, step(epoch=0)) is FENCED
+        assert await commit_one(store, step(epoch=EAGER)) is FENCED
 
     async def test_a_held_run_is_not_claimed(self, store: Store) -> None:
         await started(store)
