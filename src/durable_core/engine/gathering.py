@@ -53,9 +53,14 @@ class Gathering(Generic[Item, Answer]):
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Answer] = loop.create_future()
         self._pending.append((item, waiter))
-        if self._task is None or self._task.done():
+        if self.idle:
             self._task = loop.create_task(self._flush())
         return await waiter
+
+    @property
+    def idle(self) -> bool:
+        """Whether all is answered."""
+        return self._task is None or self._task.done()
 
     async def close(self) -> None:
         """Return when all is answered; those to whom the store says nothing for as long as one

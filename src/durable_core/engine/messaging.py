@@ -31,9 +31,9 @@ SPARE_INBOX = 1_000
 
 
 class Outbox:
-    """Delivers messages, each with others of its kind: one gathering for each inbox limit, for
-    those that may be sent again in doubt and those that may not, and for those with a token,
-    which wait for runs that are locked."""
+    """Delivers messages, each with others of its kind: one gathering for each inbox limit, and for
+    those that may be sent again in doubt and those that may not. Messages with a token wait for
+    their run where that is locked, so they are gathered by run: none waits for another's."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Outbox:
         self._store = store
         self._on_orphan = on_orphan
         self._entropy = entropy
-        self._groups: dict[tuple[int, bool, bool], Gathering[Message, DeliverVerdict]] = {}
+        self._groups: dict[tuple[int, bool, str], Gathering[Message, DeliverVerdict]] = {}
         self._looks: Gathering[str, RunRecord | None] = Gathering(self._read, entropy=entropy)
 
     async def look(self, run_id: str) -> RunRecord | None:
@@ -57,7 +57,8 @@ class Outbox:
 
     async def deliver(self, message: Message, inbox_limit: int) -> DeliverVerdict:
         """As ``Store.deliver`` does it."""
-        key = (inbox_limit, _repeatable(message), message.token is None)
+        waits_for = "" if message.token is None else message.run_id
+        key = (inbox_limit, _repeatable(message), waits_for)
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = Gathering(
@@ -66,7 +67,11 @@ class Outbox:
                 repeatable=_repeatable(message),
                 entropy=self._entropy,
             )
-        return await group.ask(message)
+        try:
+            return await group.ask(message)
+        finally:
+            if waits_for and group.idle:
+                self._groups.pop(key, None)
 
     async def close(self) -> None:
         """Return when all is answered, as ``Gathering.close`` does."""
