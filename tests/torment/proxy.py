@@ -241,6 +241,19 @@ class Proxy:
         for line in self._lines:
             line.cancel()
         await asyncio.gather(*self._lines, return_exceptions=True)
+        for _ in range(3):  # a transport that is aborted closes its socket in a later turn
+            await asyncio.sleep(0)
+
+    async def _connected(self) -> Streams:
+        """A connection to the server; who is cancelled meanwhile leaves none behind."""
+        host, port = self._server.hostname, self._server.port
+        connecting = asyncio.ensure_future(asyncio.open_connection(host, port))
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            _, writer = await connecting
+            writer.transport.abort()
+            raise
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -248,8 +261,7 @@ class Proxy:
         self._lines.add(task)
         try:
             with contextlib.suppress(OSError):
-                server = await asyncio.open_connection(self._server.hostname, self._server.port)
-                await Line(self, (reader, writer), server).serve()
+                await Line(self, (reader, writer), await self._connected()).serve()
         finally:
             writer.transport.abort()
             self._lines.discard(task)
