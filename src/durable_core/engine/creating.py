@@ -50,7 +50,7 @@ class Creating:
             news = [new if new.delay_ms else places.leased(new) for new in news]
         try:
             results = await shared.store.create(news)
-        except BaseException as error:
+        except (Exception, asyncio.CancelledError) as error:
             if places is not None:
                 places.give_up(error, shared.clock.now_ms())
             shared.local.runs_are_due()  # they may have been created all the same
