@@ -37,7 +37,7 @@ from tests.kit.ledger import (
 from durable_core import Retry, Workflow
 from durable_core.kernel.limits import Limits
 from durable_core.testing.explore import Report, explore
-from durable_core.testing.plan import Crash, Fault, Faults, Operate
+from durable_core.testing.plan import Crash, Delay, Fault, Faults, Operate
 from durable_core.testing.simulate import NOT_GIVEN, Signal, simulate
 from durable_core.testing.simulation import Simulation
 from durable_core.workflow.nodes import Branch, Undo
@@ -336,6 +336,11 @@ def timely() -> list[Case]:
     late: Flow = Workflow("late").parallel(
         "both", {"slow": Branch(stubborn, timeout=4, retry=PATIENT), "long": linger}
     )
+    both: Flow = Workflow("both").parallel("both", {"quick": act, "long": linger})
+    # The cancel and the last handler's end are both heard of when the first commit is answered.
+    cancelled_at_the_end = Faults(
+        Operate(what="cancel"), Delay(verb="commit", seconds=50, when="after")
+    )
     poison: Flow = Workflow("poison").step("deadly", act).step("grim", act)
     words = (Signal("word", "first"), Signal("word", "second"))
     return [
@@ -364,6 +369,12 @@ def timely() -> list[Case]:
             workflow=pair("step", "sleep").workflow,
             result={"a": "a"},
             trials=((Faults(Operate(what="start")), "completed"),),
+        ),
+        Case(
+            name="cancelled at the end",
+            workflow=both,
+            result={"both": {"quick": "both/quick", "long": "both/long"}},
+            trials=((cancelled_at_the_end, "cancelled"),),
         ),
         Case(name="silence", workflow=silence, result=SILENCE),
         Case(name="too late", workflow=late, result={"both": {"slow": 2, "long": "both/long"}}),

@@ -51,6 +51,7 @@ SMALL = (
     "too late",
     "busy, then a signal",
     "started twice",
+    "cancelled at the end",
     "agent: one turn",
     "saga: torn",
     "saga: waits",
