@@ -70,7 +70,7 @@ class Reporter(Protocol):
         ...
 
 
-class Owner(Protocol):
+class Lender(Protocol):
     """Whoever lent the call its slot."""
 
     def freed(self, call: Call) -> None:
@@ -139,7 +139,7 @@ class Call:
         "_timed_out",
         "_timer",
         "attempt",
-        "owner",
+        "lender",
         "reporter",
     )
 
@@ -150,7 +150,7 @@ class Call:
         around: Surroundings,
     ) -> None:
         self.attempt = attempt
-        self.owner: Owner | None = None
+        self.lender: Lender | None = None
         """Told when the handler has really ended."""
         self.reporter = reporter
         self._around = around
@@ -273,9 +273,9 @@ class Call:
 
     def _free(self) -> None:
         # It holds on to this call: what is over must not need the garbage collector.
-        owner, self.owner = self.owner, None
-        if owner is not None:
-            owner.freed(self)
+        lender, self.lender = self.lender, None
+        if lender is not None:
+            lender.freed(self)
 
     async def invoke(self, conn: Any) -> Report:
         """Call the handler with the connection of an open transaction, and encode its value.

@@ -162,7 +162,7 @@ class Client(Messaging):
         if may_join and len(news) == 1:
             return [await self._gathering.ask(news[0])]
         return await retrying(
-            lambda: self._creating.create_for(news), shared.host.entropy, repeatable=may_join
+            lambda: self._creating.create_to_the_end(news), shared.host.entropy, repeatable=may_join
         )
 
     def _new_id(self) -> str:

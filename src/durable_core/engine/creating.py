@@ -26,7 +26,7 @@ class Creating:
         self._ends = ends
         self._tasks: set[asyncio.Task[Sequence[CreateResult]]] = set()
 
-    async def create_for(self, news: Sequence[NewRun]) -> Sequence[CreateResult]:
+    async def create_to_the_end(self, news: Sequence[NewRun]) -> Sequence[CreateResult]:
         """As ``create``, for a caller that may be cancelled: it is done to its end all the same."""
         task = asyncio.get_running_loop().create_task(self.create(news))
         self._tasks.add(task)

@@ -27,7 +27,7 @@ from .claiming import Reach
 from .committer import Answer
 
 
-class Host(Protocol):
+class Adopter(Protocol):
     """A worker that may take new runs."""
 
     def now(self) -> float:
@@ -85,15 +85,15 @@ class Places:
     """Places that a worker keeps for the runs of one call, within its reach."""
 
     def __init__(
-        self, host: Host, kept: Kept, news: Sequence[NewRun], reach: Reach, epoch: int
+        self, worker: Adopter, kept: Kept, news: Sequence[NewRun], reach: Reach, epoch: int
     ) -> None:
         kept.keep(len(news))
-        self._host = host
+        self._worker = worker
         self._kept = kept
         self._ids = [new.run_id for new in news]
         self._reach = reach
         self._epoch = epoch
-        self._since = host.now()
+        self._since = worker.now()
 
     def leased(self, new: NewRun) -> NewRun:
         """The run, to be created with a lease of this worker."""
@@ -106,7 +106,7 @@ class Places:
         for result in results:
             if result.created and result.record.epoch and not self._kept.closed:
                 claimed = ClaimedRun(run=result.record, entries=(), inbox=())
-                await self._host.adopt(claimed, self._since)
+                await self._worker.adopt(claimed, self._since)
 
     def give_up(self, error: BaseException, now_ms: int) -> None:
         """There is no answer; what was created all the same is due."""
@@ -116,11 +116,11 @@ class Places:
             return
         for run_id in self._ids:
             commit = given_up(run_id, self._epoch, now_ms)
-            self._host.submit(commit, lambda verdict: self._host.wake())
+            self._worker.submit(commit, lambda verdict: self._worker.wake())
 
     def _leave(self) -> None:
         self._kept.free(len(self._ids))
-        self._host.places_are_free()
+        self._worker.places_are_free()
 
 
 def new_epoch(entropy: Callable[[int], bytes]) -> int:

@@ -72,7 +72,7 @@ class Slots:
     def _start(self, attempt: Attempt, reporter: Reporter) -> None:
         self._taken += 1
         call = Call(attempt, reporter, self._around)
-        call.owner = self
+        call.lender = self
         self._calls.setdefault(reporter, {})[attempt.key] = call
         self._tasks.add(call.start())
 

@@ -283,7 +283,7 @@ class Worker:
         self.wake()
         self.mail(self._held)
 
-    # --- what places need (eager.Host) -----------------------------------------------------------
+    # --- what places need (eager.Adopter) --------------------------------------------------------
 
     def places_are_free(self) -> None:
         """There may be room again."""
