@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from durable_core import Workflow
 from durable_core.engine.exporting import RunExport
-from durable_core.kernel.journal import UnitFailed
+from durable_core.kernel.journal import ChildFailed, UnitFailed
 from durable_core.testing.generated import Generated, Gives
 from durable_core.testing.replay import exported, replay
 from durable_core.testing.simulate import simulate
@@ -58,8 +58,9 @@ def edited(draw: st.DrawFn) -> tuple[Flow, Flow]:
 def _until_failed(run: RunExport) -> int:
     """How many entries come before the first failure: of a run that is rolled back there is no
     position, as what of the new definition it would have come to is another question."""
-    kinds = [entry.kind for entry in run.entries]
-    return kinds.index(UnitFailed.kind) if UnitFailed.kind in kinds else len(kinds)
+    failed = (UnitFailed.kind, ChildFailed.kind)
+    places = [place for place, entry in enumerate(run.entries) if entry.kind in failed]
+    return places[0] if places else len(run.entries)
 
 
 @settings(max_examples=100, deadline=None)
