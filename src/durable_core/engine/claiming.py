@@ -148,7 +148,7 @@ class Claims:
         self._full = False
         if limit <= 0:
             return None
-        asked_at = claimant.now()
+        asked_at, moment = claimant.now(), self._clock.moment()
         batch = await self._store.claim(
             ClaimRequest(
                 worker=reach.owner,
@@ -160,7 +160,7 @@ class Claims:
                 suspects=1 if claimant.may_take_a_suspect() else 0,
             )
         )
-        self._clock.set(batch.now_ms)
+        self._clock.set(batch.now_ms, moment)
         was_due = self._due_ms is not None and self._due_ms <= batch.now_ms
         self._crowding.found(len(batch.runs), was_due=was_due)
         self._due_ms = batch.next_due_ms

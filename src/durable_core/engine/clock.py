@@ -48,7 +48,14 @@ class Host:
 
 
 class StoreClock:
-    """The store's time in ms, between two answers of the store."""
+    """The store's time in ms, between two answers of the store.
+
+    An answer tells the time as it was somewhere between the question and the answer, in whole
+    ms. So the store's clock is no earlier than that time, counted from the answer, and no later
+    than the next ms, counted from the question. What is known is kept while it lies between the
+    two: of all answers the one that took the shortest counts, and time is never ahead of the
+    store's.
+    """
 
     __slots__ = ("_at", "_loop", "_store_ms")
 
@@ -66,11 +73,21 @@ class StoreClock:
         """Another event loop: what was known does not count."""
         self._loop = None
 
-    def set(self, store_ms: int) -> None:
-        """The store has just said what time it is; it is always right, also backwards."""
-        self._loop = asyncio.get_running_loop()
-        self._store_ms = store_ms
-        self._at = self._loop.time()
+    @staticmethod
+    def moment() -> float:
+        """Now, for ``set``: taken before the store is asked."""
+        return asyncio.get_running_loop().time()
+
+    def set(self, store_ms: int, since: float | None = None) -> None:
+        """The store, asked at the moment ``since``, has just said what time it is; it is always
+        right, also backwards."""
+        loop = asyncio.get_running_loop()
+        at = loop.time()
+        if loop is self._loop and since is not None:
+            ahead_ms = (at - self._at) * 1000 - (store_ms - self._store_ms)
+            if 0 <= ahead_ms <= (at - since) * 1000 + 1:
+                return
+        self._loop, self._store_ms, self._at = loop, store_ms, at
 
     def now_ms(self) -> int:
         """The store's time, in ms since 1970 UTC."""

@@ -54,7 +54,7 @@ def commit_of(transition: Transition, record: RunRecord, epoch: int, seen: int) 
     """A transition as the store commits it. ``seen``: the newest message it was told of."""
     release = None
     if transition.release:
-        release = Release(due_at_ms=transition.resume_at_ms, pin=transition.pin)
+        release = Release(due_at_ms=transition.claim_at_ms, pin=transition.pin)
     return Commit(
         run_id=record.run_id,
         epoch=epoch,

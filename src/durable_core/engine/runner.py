@@ -35,6 +35,8 @@ from .slots import Slots
 
 log = logging.getLogger("durable.worker")
 
+LITTLE_S = 50e-6
+"""What a timer waits for more, so that rounding does not wake it in the ms before its moment."""
 Answer = Callable[[CommitVerdict | None], None]
 
 
@@ -266,8 +268,8 @@ class Runner:
             slots.run(attempt, self)
         if transition.resume_at_ms is not None and not self.closed:
             delay_s = self._surface.clock.seconds_until(transition.resume_at_ms)
-            # One ms more: the clock counts whole ones.
-            self._timer = asyncio.get_running_loop().call_later(delay_s + 0.001, self._go_on)
+            timer = asyncio.get_running_loop().call_later(delay_s + LITTLE_S, self._go_on)
+            self._timer = timer
 
     def may_begin(self) -> bool:
         """Whether handlers may begin. Once the lease has ended they may not: whoever took the

@@ -132,7 +132,8 @@ class Worker:
 
     async def start(self) -> None:
         """Begin to claim."""
-        self.clock.set(await self.store.now_ms())
+        asked_at = self.clock.moment()
+        self.clock.set(await self.store.now_ms(), asked_at)
         self._claims.start()
         self._pruner.start()
         self._local.join(self)

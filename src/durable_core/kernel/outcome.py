@@ -197,8 +197,8 @@ class Transition:
 
     ``entries`` continue the journal after ``after_seq``. ``attempts`` are to be started and
     ``stop`` to be cancelled after the commit. ``resume_at_ms``: advance again then, at the
-    latest. ``release``: the lease is given up (due at ``resume_at_ms``, needing the definition
-    ``pin``); ``ended``: the run is terminal. ``failure`` is set once the run is failing.
+    latest. ``release``: the lease is given up, to be claimed again from ``claim_at_ms`` on by who
+    has the definition ``pin``; ``ended``: the run is terminal. ``failure`` is set once the run is failing.
     ``renews``: the run began anew; ``entries`` replace what the journal held, their numbers go on.
     """
 
@@ -217,6 +217,7 @@ class Transition:
     failure: Failure | None = None
     resume_at_ms: int | None = None
     release: bool = False
+    claim_at_ms: int | None = None
     pin: str | None = None
     ended: bool = False
     renews: bool = False

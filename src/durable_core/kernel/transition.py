@@ -14,8 +14,8 @@ The order inside one advance, which is all there is to know about precedence:
 5. Stopping, if it failed, was cancelled, or its deadline passed: attempts are cancelled and
    children told; neither a rollback nor an end is recorded while one of them is out.
 6. The rollback, one compensation at a time.
-7. What the engine is to do: attempts to start (none while paused or parked), or the lease
-   given up because there is nothing to do before a time or a message.
+7. What the engine is to do: attempts to start (none while paused or parked), or the lease given
+   up because there is nothing to do before a time (unless that is near) or a message.
 
 Whoever gets any other verdict than *applied* for the transition throws the ``Held`` away.
 """
@@ -41,6 +41,7 @@ from .fold import Fold, UnitState
 from .ids import UnitKey
 from .journal import Journal
 from .messages import take_message, unattended
+from .nearness import claim_at_ms, is_near
 from .outcome import (
     Attempt,
     Attempting,
@@ -158,8 +159,7 @@ class Held:
             changed = True
             self._hold("definition_changed", str(error))
             self._ender.stop_attempts(draft)
-        before = Journal() if draft.renews else self.journal
-        self.journal = before.extend(draft.entries)
+        self.journal = (Journal() if draft.renews else self.journal).extend(draft.entries)
         transition = self._answer(draft, pinned=changed and not self._fits)
         del self._draft  # there may be thousands of runs at rest, and none needs it
         if self._frontier is not None:
@@ -428,8 +428,9 @@ class Held:
         if notice is not None:
             draft.messages.append(notice)
         attempts = () if ended else self._attempts()
-        release = not ended and not self._in_flight
         resume_at_ms = None if ended else self._resume_at_ms(pinned)
+        kept = not draft.entries and is_near(resume_at_ms, draft.now_ms)
+        release = not (ended or self._in_flight or kept)
         waiting: tuple[Waiting, ...] = ()
         if release:
             waiting = waiting_for(fold, self.run.limits.waits)
@@ -451,6 +452,7 @@ class Held:
             failure=self._ender.failure(fold),
             resume_at_ms=resume_at_ms,
             release=release,
+            claim_at_ms=claim_at_ms(resume_at_ms, draft.now_ms) if release else None,
             pin=self.run.fingerprint if pinned else None,
             ended=ended,
             renews=draft.renews,
