@@ -24,19 +24,17 @@ Ctx = StepContext[Any, Any]
 
 
 class Slow(MemoryStore):
-    """Every claim and commit takes its time; claims that brought something are noted."""
+    """Every claim and commit takes its time; ``claimed`` is set by those that bring something."""
 
     def __init__(self, time: VirtualTime) -> None:
         super().__init__(clock=time.now_ms)
-        self.time = time
-        self.claimed_at: list[int] = []
+        self.claimed = asyncio.Event()
 
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
-        at = self.time.now_ms()
         await asyncio.sleep(TAKES_MS / 1000)
         batch = await super().claim(request)
         if batch.runs:
-            self.claimed_at.append(at)
+            self.claimed.set()
         return batch
 
     async def commit(self, commits: Sequence[Commit]) -> CommitResult:
@@ -76,9 +74,8 @@ def ms_of(entry: JournalEntry) -> int:
 
 async def until_kept(scene: Scene, engine: Engine, run_id: str) -> None:
     """Return in the ms in which the run is held and has nothing to do."""
-    claims = len(scene.store.claimed_at)
-    while len(scene.store.claimed_at) == claims:
-        await asyncio.sleep(0.001)
+    scene.store.claimed.clear()
+    await scene.store.claimed.wait()
     assert (await engine.get(run_id)).status == "running"
     await asyncio.sleep(0.002)
 

@@ -197,9 +197,10 @@ class Transition:
 
     ``entries`` continue the journal after ``after_seq``. ``attempts`` are to be started and
     ``stop`` to be cancelled after the commit. ``resume_at_ms``: advance again then, at the
-    latest. ``release``: the lease is given up, to be claimed again from ``claim_at_ms`` on by who
-    has the definition ``pin``; ``ended``: the run is terminal. ``failure`` is set once the run is failing.
-    ``renews``: the run began anew; ``entries`` replace what the journal held, their numbers go on.
+    latest. ``release``: the lease is given up, and who has the definition ``pin`` may claim the
+    run from ``claim_at_ms`` on; ``ended``: the run is terminal. ``failure`` is set once the run
+    is failing. ``renews``: the run began anew; ``entries`` replace what the journal held, their
+    numbers go on.
     """
 
     after_seq: int
