@@ -4,7 +4,8 @@ LISTEN and NOTIFY only shorten waiting: whoever hears nothing looks again by its
 
 1. A NOTIFY never travels with a commit of ours. It takes a lock of the whole cluster until its
    transaction has ended, so a commit that carried one would make all others queue behind its
-   flush to disk. It is sent afterwards, alone, by ``ring``.
+   flush to disk. It is sent afterwards, alone, by ``ring``: a transaction with nothing in it to
+   be kept is not flushed.
 2. ``ring`` is heard at once when it was quiet, and at most every ``REST_S`` under load: what rings
    meanwhile is gathered. The last one is always sent.
    ``ring_seldom`` does so at most every ``SELDOM_S``.
