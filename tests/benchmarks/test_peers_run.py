@@ -9,7 +9,7 @@ from benchmarks.bench_peers import Case, Live, Queued
 from benchmarks.peer import ENGINES, is_installed
 from tests.postgres_kit import MAJORS
 
-from benchmarks import bench_claimers, bench_peers, bench_processes, bench_rings
+from benchmarks import bench_claimers, bench_peers, bench_processes, bench_rings, peer_turns
 from durable_core.testing.postgres import NO_POSTGRES
 
 pytestmark = [
@@ -18,15 +18,15 @@ pytestmark = [
     pytest.mark.skipif(not MAJORS, reason=NO_POSTGRES),
 ]
 
-CASES: list[Case] = [Live(2, 3, 0.1), Queued(6, 2, 2)]
+CASES: list[Case] = [Live(2, 3, 0.1, repeats=1), Queued(6, 2, 2, repeats=1)]
 PEERS = [engine for engine in ENGINES if engine != "ours"]
 
 
 def test_ours_runs_and_who_is_missing_is_named(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench_peers, "is_installed", lambda engine: engine == "ours")
-    rows = bench_peers.main(CASES, repeats=1)
+    monkeypatch.setattr(peer_turns, "is_installed", lambda engine: engine == "ours")
+    rows = bench_peers.main(CASES)
     assert [row["case"] for row in rows] == ["2 steps, c=3", "6 queued, 2 steps, 2 processes"]
     assert all(row["ours_runs_per_s"] > 0 for row in rows)
     assert all(row[f"times_{peer}"] is None for row in rows for peer in PEERS)
@@ -40,7 +40,7 @@ def test_ours_runs_and_who_is_missing_is_named(
 def test_a_peer_runs_where_it_is_installed(peer: str) -> None:
     if not is_installed(peer):
         pytest.skip(f"{peer} is not installed; it comes with the extra [bench]")
-    rows = bench_peers.main(CASES, ("ours", peer), repeats=1)
+    rows = bench_peers.main(CASES, ("ours", peer))
     assert all(row[f"times_{peer}"] > 0 for row in rows)
 
 
