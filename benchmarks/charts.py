@@ -113,6 +113,19 @@ def _peers(lines: Sequence[Row]) -> Any:
     return _bars(title, "log scale", [row["case"] for row in rows], series, log=True)
 
 
+def _peers_waits(lines: Sequence[Row]) -> Any:
+    of = ("peers_sleep", "peers_signal", "peers_waking")
+    rows = [row for benchmark in of for row in rows_of(lines, benchmark)]
+    if not rows:
+        return None
+    series: Series = {
+        label: (colour, [row[f"{engine}_p50_ms"] for row in rows])
+        for engine, (label, colour) in ENGINES.items()
+    }
+    title = "From a due sleep, a signal, or enqueueing elsewhere, to the handler, p50"
+    return _bars(title, "ms, log scale", [row["case"] for row in rows], series, log=True)
+
+
 def _floor(lines: Sequence[Row]) -> Any:
     series: Series = {}
     cases: list[str] = []
@@ -178,6 +191,7 @@ def _durability(lines: Sequence[Row]) -> Any:
 
 DRAW: dict[str, Callable[[Sequence[Row]], Any]] = {
     "peers.svg": _peers,
+    "peers_waits.svg": _peers_waits,
     "floor.svg": _floor,
     "journal.svg": _journal,
     "finished.svg": _finished,

@@ -27,6 +27,11 @@ PEERS = {
 LINES = [
     machine(),
     line("bench_peers", "peers", case="1 steps, c=1", **PEERS),
+    line(
+        "bench_peers_sleep",
+        "peers_sleep",
+        **{"case": "sleep, 1 at once", "ours_p50_ms": 4.5, "dbos_p50_ms": 5, "absurd_p50_ms": None},
+    ),
     line("bench_sqlite", "sqlite", case="1 steps, c=1", of_floor=0.3),
     line("bench_pg", "pg", case="1 steps, c=1", of_floor=0.4),
     line("bench_pg", "pg_waking", case="LISTEN", times_floor=2.0),
