@@ -37,6 +37,9 @@ WARM = 50
 REST_S = 0.5
 OF_TRACED = 4
 """Python is slow when it counts what it allocates: so many times fewer will do."""
+STATM = Path("/proc/self/statm")
+"""Where a process reads how much memory it has; Linux has it."""
+KNOWN = STATM.exists()
 FIGURES = (Figure("rss_bytes", "rss_times"), Figure("python_bytes", "times"))
 
 
@@ -58,12 +61,11 @@ CASES = tuple(Case(kind, 1_000) for kind in KINDS)
 
 
 def resident() -> float:
-    """Of this process, in bytes; not a number where the system does not tell (Linux does)."""
+    """Of this process, in bytes."""
     gc.collect()
-    place = Path("/proc/self/statm")
-    if not place.exists():
-        return float("nan")
-    return float(place.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    if not KNOWN:
+        return 0
+    return float(STATM.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def allocated() -> float:
@@ -119,7 +121,8 @@ class Inside:
         engine = peer_of(self._engine, self._dsn, self._plan, self.handle, max(runs, WARM))
         async with engine.live() as client:
             await self.grown(client, WARM, resident)
-            row: Row = {"rss_bytes": await self.grown(client, runs, resident)}
+            rss = await self.grown(client, runs, resident)
+            row: Row = {"rss_bytes": rss if KNOWN else None}
             tracemalloc.start()
             await self.grown(client, WARM, allocated)
             row["python_bytes"] = await self.grown(client, runs // OF_TRACED, allocated)

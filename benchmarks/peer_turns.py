@@ -14,7 +14,7 @@ import secrets
 import statistics
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -152,10 +152,12 @@ def side_by_side(name: str, figures: Sequence[Figure], turns: Mapping[str, list[
     return row
 
 
-def _ratios(figure: Figure, ours: Sequence[Row], its: Sequence[Row]) -> Any:
-    for our, other in zip(ours, its, strict=False):
-        ratio = our[figure.name] / other[figure.name]
-        yield ratio if figure.more_is_better else 1 / ratio
+def _ratios(figure: Figure, ours: Sequence[Row], its: Sequence[Row]) -> Iterator[float]:
+    """Of figures that are known and above zero; others have no ratio."""
+    for one in zip(ours, its, strict=False):
+        our, other = (row[figure.name] or 0 for row in one)
+        if min(our, other) > 0:
+            yield our / other if figure.more_is_better else other / our
 
 
 Measure = Callable[[PgGround, str, CaseT], Awaitable[Row]]

@@ -77,6 +77,8 @@ def test_a_ratio_is_above_one_where_ours_is_the_better_figure() -> None:
         "dbos": [{"runs_per_s": 10, "p50_ms": 4}, {"runs_per_s": 30, "p50_ms": 6}],
     }
     row = side_by_side("case", figures, turns)
+    unknown: dict[str, list[Row]] = {"ours": [{"p50_ms": 0.0}], "dbos": [{"p50_ms": None}]}
+    assert side_by_side("case", figures[1:], unknown)["p50_times_dbos"] is None
     assert (row["ours_runs_per_s"], row["dbos_p50_ms"], row["absurd_p50_ms"]) == (50, 5, None)
     assert (row["times_dbos"], row["p50_times_dbos"]) == (3, 3)
     assert row["times_absurd"] is None
