@@ -36,11 +36,11 @@ def test_it_is_never_ahead_of_the_store_and_as_near_as_the_quickest_answer(
         least_us = None
         for rest, there, back in asked:
             time.advance(rest / 1000)
-            since = clock.moment()
+            stamp = clock.stamp()
             time.advance(there / 1000)
             seen_us = true_us(time)
             time.advance(back / 1000)
-            clock.set(seen_us // 1000, since)
+            clock.set(seen_us // 1000, stamp)
             # What the answer said is so much older than it seems.
             lag = seen_us % 1000 + back
             least_us = lag if least_us is None else min(least_us, lag)
@@ -60,15 +60,32 @@ def test_a_clock_that_was_set_is_followed_forwards_and_backwards() -> None:
     async def main() -> None:
         clock = StoreClock()
         for store_ms in (10_000, 500_000, 20_000, 20_003):
-            since = clock.moment()
+            stamp = clock.stamp()
             time.advance(2)
-            clock.set(store_ms, since)
+            clock.set(store_ms, stamp)
             assert clock.now_ms() == store_ms
-        since = clock.moment()
+        stamp = clock.stamp()
         time.advance(2)
-        clock.set(20_002, since)  # 20,005 by the last answer, which was as quick
+        clock.set(20_002, stamp)  # 20,005 by the last answer, which was as quick
         assert clock.now_ms() == 20_005
-        clock.set(20_002)  # nobody knows when this was asked for
-        assert clock.now_ms() == 20_002
+        clock.set(20_002)  # nobody knows when this was asked for, so it may be old
+        assert clock.now_ms() == 20_005
+        clock.set(20_010)
+        assert clock.now_ms() == 20_010
+
+
+def test_what_is_known_for_long_gives_way_to_the_next_answer() -> None:
+    time = VirtualTime()
+
+    async def main() -> None:
+        clock = StoreClock()
+        clock.set(0)
+        for seconds in (4, 8, 12, 16):
+            stamp = clock.stamp()
+            time.advance(4_000)
+            clock.set(1_000 * seconds - 30, stamp)  # set back, by less than this answer took
+            assert clock.now_ms() == 1_000 * seconds - (0 if seconds < 10 else 30)
+
+    play(time, main())
 
     play(time, main())

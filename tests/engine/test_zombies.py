@@ -37,7 +37,8 @@ async def one(ctx: Ctx) -> int:
 
 
 class SlowAnswers(MemoryStore):
-    """Answers to the first call of ``verb`` come ``seconds`` later than they are true."""
+    """Answers to the first call of ``verb`` come ``seconds`` later than they are true; meanwhile
+    nothing is claimed or renewed here."""
 
     def __init__(self, time: VirtualTime, verb: str, seconds: float) -> None:
         super().__init__(clock=time.now_ms)
@@ -58,6 +59,8 @@ class SlowAnswers(MemoryStore):
         return results
 
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
+        if self.frozen:
+            await asyncio.sleep(self.seconds)
         batch = await super().claim(request)
         if batch.runs:
             await self._late("claim")

@@ -146,7 +146,7 @@ WORKERS = (
         "what is due is judged by the time of day of the worker's machine",
         (Edit(
             f"{ENGINE}.clock:StoreClock.now_ms",
-            "return self._store_ms + int((self._loop.time() - self._at) * 1000)",
+            "return self._store_ms + int((self._loop.time() - self._at) * 1000 + ROUNDING_MS)",
             "return int(__import__('time').time() * 1000)",
         ),),
         bug=2,

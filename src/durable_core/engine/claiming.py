@@ -132,8 +132,7 @@ class Claims:
             elif again_at_ms is None:
                 await self._wake.wait()
             else:
-                # One ms more, because the clock counts whole ones.
-                pause_s = max(self._clock.seconds_until(again_at_ms) + 0.001, SHORTEST_SLEEP_S)
+                pause_s = max(self._clock.seconds_until(again_at_ms), SHORTEST_SLEEP_S)
                 await self._sleep(pause_s + self._crowding.pause_s())
 
     async def _sleep(self, seconds: float) -> None:
@@ -148,7 +147,7 @@ class Claims:
         self._full = False
         if limit <= 0:
             return None
-        asked_at, moment = claimant.now(), self._clock.moment()
+        asked_at, stamp = claimant.now(), self._clock.stamp()
         batch = await self._store.claim(
             ClaimRequest(
                 worker=reach.owner,
@@ -160,7 +159,7 @@ class Claims:
                 suspects=1 if claimant.may_take_a_suspect() else 0,
             )
         )
-        self._clock.set(batch.now_ms, moment)
+        self._clock.set(batch.now_ms, stamp)
         was_due = self._due_ms is not None and self._due_ms <= batch.now_ms
         self._crowding.found(len(batch.runs), was_due=was_due)
         self._due_ms = batch.next_due_ms

@@ -47,14 +47,20 @@ class Host:
     driving: Driving | None = None
 
 
+KEPT_S = 10.0
+ROUNDING_MS = 1e-5
+"""What a clock of seconds may lack of a whole ms, only because it is a float."""
+
+
 class StoreClock:
     """The store's time in ms, between two answers of the store.
 
     An answer tells the time as it was somewhere between the question and the answer, in whole
     ms. So the store's clock is no earlier than that time, counted from the answer, and no later
     than the next ms, counted from the question. What is known is kept while it lies between the
-    two: of all answers the one that took the shortest counts, and time is never ahead of the
-    store's.
+    two, for ``KEPT_S``: of all answers the one that took the shortest counts, and time is never
+    ahead of the store's. Only if that is set back by less than an answer takes, it is, for so
+    long.
     """
 
     __slots__ = ("_at", "_loop", "_store_ms")
@@ -74,28 +80,33 @@ class StoreClock:
         self._loop = None
 
     @staticmethod
-    def moment() -> float:
-        """Now, for ``set``: taken before the store is asked."""
+    def stamp() -> float:
+        """Taken before the store is asked, for ``set``."""
         return asyncio.get_running_loop().time()
 
-    def set(self, store_ms: int, since: float | None = None) -> None:
-        """The store, asked at the moment ``since``, has just said what time it is; it is always
-        right, also backwards."""
+    def set(self, store_ms: int, stamp: float | None = None) -> None:
+        """The store says what time it is, also backwards. Without ``stamp`` nobody knows when it
+        was asked, so it can only be later than was known."""
         loop = asyncio.get_running_loop()
         at = loop.time()
-        if loop is self._loop and since is not None:
+        if loop is self._loop:
             ahead_ms = (at - self._at) * 1000 - (store_ms - self._store_ms)
-            if 0 <= ahead_ms <= (at - since) * 1000 + 1:
+            if stamp is None:
+                fits = ahead_ms >= 0
+            else:
+                young = at - self._at < KEPT_S
+                fits = young and 0 <= ahead_ms <= (at - stamp) * 1000 + 1
+            if fits:
                 return
         self._loop, self._store_ms, self._at = loop, store_ms, at
 
     def now_ms(self) -> int:
         """The store's time, in ms since 1970 UTC."""
         assert self._loop is not None, "the store has not been asked for the time yet"
-        return self._store_ms + int((self._loop.time() - self._at) * 1000)
+        return self._store_ms + int((self._loop.time() - self._at) * 1000 + ROUNDING_MS)
 
     def seconds_until(self, store_ms: int) -> float:
-        """How long to wait for this moment; at least 0."""
+        """How long to wait until ``now_ms`` says this moment; at least 0."""
         assert self._loop is not None, "the store has not been asked for the time yet"
         passed_s = self._loop.time() - self._at
         return max(0.0, (store_ms - self._store_ms) / 1000 - passed_s)

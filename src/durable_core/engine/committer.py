@@ -122,9 +122,9 @@ class Committer:
             )
             return
         commits = writing.commits_left
-        asked_at = self._clock.moment()
+        stamp = self._clock.stamp()
         result = await self._store.commit(commits)
-        self._clock.set(result.now_ms, asked_at)
+        self._clock.set(result.now_ms, stamp)
         writing.take(result.verdicts)
         if result.mail:
             self._on_mail(result.mail, {commit.run_id: commit.epoch for commit in commits})

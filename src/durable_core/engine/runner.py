@@ -31,12 +31,11 @@ from ..store import Commit, CommitVerdict, InboxRecord, Lease, RunRecord, Store
 from .attempts import Call
 from .clock import Backoff, StoreClock
 from .mapping import commit_of, hand_back, message_arrived
+from .resting import Resting
 from .slots import Slots
 
 log = logging.getLogger("durable.worker")
 
-LITTLE_S = 50e-6
-"""What a timer waits for more, so that rounding does not wake it in the ms before its moment."""
 Answer = Callable[[CommitVerdict | None], None]
 
 
@@ -47,6 +46,7 @@ class Surface(Protocol):
     clock: StoreClock
     slots: Slots
     draining: bool
+    resting: Resting[Runner]
 
     def soon(self, runner: Runner) -> None:
         """Have its ``turn`` called in the next turn of the loop."""
@@ -174,6 +174,11 @@ class Runner:
             self._events.append(report)
         self._soon()
 
+    def go_on(self) -> None:
+        """Advance, for the time has come."""
+        if not self.closed:
+            self._soon()
+
     def _soon(self) -> None:
         """Advance after everything that happens in this turn of the loop."""
         if not self._scheduled and not self._busy:
@@ -268,8 +273,10 @@ class Runner:
             slots.run(attempt, self)
         if transition.resume_at_ms is not None and not self.closed:
             delay_s = self._surface.clock.seconds_until(transition.resume_at_ms)
-            timer = asyncio.get_running_loop().call_later(delay_s + LITTLE_S, self._go_on)
-            self._timer = timer
+            if self._out:
+                self._timer = asyncio.get_running_loop().call_later(delay_s, self._go_on)
+            else:
+                self._surface.resting.rest(self, delay_s)
 
     def may_begin(self) -> bool:
         """Whether handlers may begin. Once the lease has ended they may not: whoever took the
@@ -279,6 +286,7 @@ class Runner:
         return not self.closed
 
     def _cancel_timer(self) -> None:
+        self._surface.resting.stir(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -3,7 +3,7 @@
 One loop claims them (``claiming``); one watcher listens for changes made elsewhere; runs are
 advanced by their runners. Rules:
 
-1. A worker has as many runs as it has slots for attempts.
+1. A worker has as many runs as it has slots for attempts, and at most as many more that rest.
 2. It is woken when something was delivered here, or changed elsewhere; what was started here it
    takes at once where it has room (``eager``), else it is woken too.
 3. Draining stops claiming, lets handlers end within the grace, then cancels them, and hands
@@ -28,7 +28,6 @@ from ..store import (
     ClaimedRun,
     Commit,
     CommitVerdict,
-    InboxRecord,
     Kind,
     NewRun,
     RenewResult,
@@ -40,6 +39,7 @@ from .clock import Backoff
 from .committer import Answer, Committer
 from .complaints import Complaints
 from .eager import Kept, Places, new_epoch
+from .inboxes import Inboxes
 from .lease import Holder, LeaseKeeper
 from .observer import LeaseLost, RunClaimed, RunFinished, RunSuspended
 from .owner import new_owner
@@ -90,8 +90,8 @@ class Worker:
         self._empty = asyncio.Event()
         self._complaints = Complaints(log)
         self._hurried = False  # whoever drains it was cancelled: no more grace
-        self._mail_wanted: dict[str, None] = {}
-        self._mail_task: asyncio.Task[None] | None = None
+        self._inboxes = Inboxes(shared.store, self._held, entropy=shared.host.entropy, log=log)
+        self.resting = self._inboxes.resting
         self._executor: Executor | None = None
         self._around = Surroundings(
             codec=shared.codec,
@@ -114,7 +114,7 @@ class Worker:
             shared.clock,
             entropy=shared.host.entropy,
             patience_s=self.patience_s,
-            on_mail=self._mail_came,
+            on_mail=self._inboxes.came,
         )
         self._keeper = LeaseKeeper(
             shared.store,
@@ -132,8 +132,8 @@ class Worker:
 
     async def start(self) -> None:
         """Begin to claim."""
-        asked_at = self.clock.moment()
-        self.clock.set(await self.store.now_ms(), asked_at)
+        stamp = self.clock.stamp()
+        self.clock.set(await self.store.now_ms(), stamp)
         self._claims.start()
         self._pruner.start()
         self._local.join(self)
@@ -187,7 +187,7 @@ class Worker:
             runner.drop()
         self._kept.close()
         await self._committer.close(STORE_GRACE_S)
-        await ended([self._mail_task, self._pruner.task], STORE_GRACE_S)
+        await ended([self._inboxes.task, self._pruner.task], STORE_GRACE_S)
         await self._keeper.stop()
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
@@ -222,34 +222,9 @@ class Worker:
 
     def mail(self, run_ids: Iterable[str]) -> None:
         """Messages were delivered to these runs: look, for those held here."""
-        self._mail_wanted.update((run_id, None) for run_id in run_ids if run_id in self._held)
-        self._told.update(self._mail_wanted)
-        if self._mail_wanted and self._mail_task is None:
-            self._mail_task = asyncio.get_running_loop().create_task(self._fetch_mail())
-
-    async def _fetch_mail(self) -> None:
-        try:
-            while self._mail_wanted:
-                wanted, self._mail_wanted = self._mail_wanted, {}
-                leases = [self._held[run_id].lease for run_id in wanted if run_id in self._held]
-                if leases:
-                    mail = await self.store.inbox(leases)
-                    self._mail_came(mail, {lease.run_id: lease.epoch for lease in leases})
-        except StoreUnavailableError as error:
-            log.warning(
-                "mail could not be fetched; the next commit or renewal brings it: %s", error
-            )
-        finally:
-            self._mail_task = None
-
-    def _mail_came(
-        self, mail: Mapping[str, tuple[InboxRecord, ...]], epochs: Mapping[str, int]
-    ) -> None:
-        for run_id, records in mail.items():
-            runner = self._held.get(run_id)
-            # Of a run that is held anew, old mail may have been consumed meanwhile.
-            if runner is not None and runner.lease.epoch == epochs[run_id]:
-                runner.mail(records)
+        held = [run_id for run_id in run_ids if run_id in self._held]
+        self._told.update(held)
+        self._inboxes.look(held)
 
     def _expired(self, holders: Iterable[Holder]) -> None:
         for holder in holders:
@@ -268,8 +243,9 @@ class Worker:
     # --- what claims need (claiming.Claimant) ----------------------------------------------------
 
     def room(self) -> int:
-        """How many runs more: each needs a slot, now or after its commit."""
-        return self._concurrency - self._kept.count - max(len(self._held), self.slots.wanted)
+        """How many runs more: each needs a slot, now or after its commit, unless it rests."""
+        awake = len(self._held) - min(self.resting.count, self._concurrency)
+        return self._concurrency - self._kept.count - max(awake, self.slots.wanted)
 
     def may_take_a_suspect(self) -> bool:
         """One at a time, so that a run which kills its workers takes no other suspect along."""

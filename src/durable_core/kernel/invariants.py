@@ -43,7 +43,10 @@ def _transition_rules(before: RunStatus, transition: Transition) -> Iterator[tup
         yield "I-FINAL", "an ended run has nothing to start and no lease to give back"
     if transition.release and transition.attempts:
         yield "I-LIVE", "attempts are started on a lease that is given up"
-    if transition.release and transition.resume_at_ms is None and not transition.waiting:
+    timed = transition.resume_at_ms is not None
+    if transition.release and (transition.claim_at_ms is not None) != timed:
+        yield "I-LIVE", "the run is given up, and would not be claimed for its next moment"
+    if transition.release and not timed and not transition.waiting:
         yield "I-LIVE", "the run is given up with no due time, and waits for nothing"
 
 

@@ -1,9 +1,14 @@
-"""Nearness: a suspended run is claimed a little before its moment, and kept until then.
+"""Nearness: a suspended run is claimed a little before its moment, and rests until then.
 
 A claim is a transaction of a few ms. Made when the moment has come, it makes every sleep, retry
 and time-out late by as much; made ``NEAR_MS`` before, it is in nobody's way, and a worker that
-looks for work every 10 ms has all that ends meanwhile in its hands. A worker that dies in these
-ms delays the run by its lease, as it does any run it holds.
+looks for work every 10 ms has all that ends meanwhile in its hands. Rules:
+
+1. A run rests where nothing was recorded just now and its moment is near. Where something was,
+   the lease is given up by the same commit, which says what the run waits for, too.
+2. Time does not decide by what was claimed: before it does, the inbox is read again (``Inboxes``
+   in the engine), so nothing that was acknowledged before the moment is passed over.
+3. A worker that dies meanwhile delays the run by its lease, as it does any run it holds.
 """
 
 from __future__ import annotations
@@ -12,13 +17,13 @@ NEAR_MS = 20
 
 
 def is_near(moment_ms: int | None, now_ms: int) -> bool:
-    """Whether this moment is so near that a run is kept for it."""
+    """Whether this moment is still to come, and so near that a run rests until then."""
     return moment_ms is not None and now_ms < moment_ms <= now_ms + NEAR_MS
 
 
 def claim_at_ms(moment_ms: int | None, now_ms: int) -> int | None:
-    """From when on a run with something to do at this moment is to be claimed; None: not by
-    time."""
+    """From when on a run with something to do at this moment is to be claimed: a little before,
+    but not in the past, where it would overtake others. None: not by time."""
     if moment_ms is None:
         return None
     return max(moment_ms - NEAR_MS, min(moment_ms, now_ms))

@@ -429,8 +429,8 @@ class Held:
             draft.messages.append(notice)
         attempts = () if ended else self._attempts()
         resume_at_ms = None if ended else self._resume_at_ms(pinned)
-        kept = not draft.entries and is_near(resume_at_ms, draft.now_ms)
-        release = not (ended or self._in_flight or kept)
+        rests = not draft.entries and is_near(resume_at_ms, draft.now_ms)
+        release = not (ended or self._in_flight or rests)
         waiting: tuple[Waiting, ...] = ()
         if release:
             waiting = waiting_for(fold, self.run.limits.waits)
