@@ -14,8 +14,9 @@ many runs, and every verb is atomic: all of it happens, or none. Rules an adapte
    its inbox leaves it due at once. One that finishes a run while a newer message that
    ``reopens`` lies there leaves it opened again. The inbox of an ended run is kept.
 4. *Time.* "now" is the database's clock, in ms since the epoch, and is returned by the verbs
-   that the engine's own sense of time is taken from. ``due_at_ms`` is start time, timer, retry
-   and lease expiry in one; null means that only a message can move the run.
+   that the engine's own sense of time is taken from. ``due_at_ms`` is when a run may be
+   claimed: start time, lease expiry, and what is a little before a timer, retry or time-out, all
+   in one; null means that only a message can move the run.
 5. *Claim.* A run is claimable when it is due, whoever held it last; claiming one that still has
    another owner (whose lease expired) counts one worker death, and a commit with entries sets
    that count back to zero. An owner that claims its own run again lives: that is no death.
