@@ -36,8 +36,9 @@ from benchmarks.results import (
 from durable_core.testing.postgres_binaries import find_binaries
 
 ORDER = (
-    *("peers", "peers_sleep", "peers_signal", "peers_waking", "peers_jitter", "peers_finished"),
-    *("peers_memory", "sqlite", "pg", "processes", "claimers", "rings", "durability", "jitter"),
+    *("peers", "peers_sleep", "peers_signal", "peers_waking", "peers_idle", "peers_jitter"),
+    *("peers_finished", "peers_memory"),
+    *("sqlite", "pg", "processes", "claimers", "rings", "durability", "jitter"),
     *("lateness", "finished", "journal", "map", "recovery", "timers", "memory"),
     *("collector", "kernel", "bodies", "simulator"),
 )

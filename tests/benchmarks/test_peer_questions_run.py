@@ -13,6 +13,7 @@ from tests.postgres_kit import MAJORS
 
 from benchmarks import (
     bench_peers_finished,
+    bench_peers_idle,
     bench_peers_jitter,
     bench_peers_memory,
     bench_peers_signal,
@@ -43,6 +44,10 @@ QUESTIONS: dict[str, tuple[Ask, str]] = {
     "finished": (
         lambda engines: bench_peers_finished.main([Live(2, 1, 0.1, repeats=1)], engines, 9),
         "times_empty",
+    ),
+    "idle": (
+        lambda engines: bench_peers_idle.main([bench_peers_idle.Case(0.5, 1)], engines),
+        "transactions_per_s",
     ),
     "memory": (
         lambda engines: bench_peers_memory.main(
