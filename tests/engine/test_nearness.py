@@ -15,6 +15,7 @@ from durable_core import (
     Retry,
     RunCancelled,
     StepContext,
+    StoreUnavailableError,
     Workflow,
     WorkflowContext,
     workflow,
@@ -46,6 +47,7 @@ class Slow(MemoryStore):
     def __init__(self, clock: Callable[[], int]) -> None:
         super().__init__(clock=clock)
         self.claimed = asyncio.Event()
+        self.answers_late_ms = 0
 
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
         await asyncio.sleep(TAKES_MS / 1000)
@@ -60,7 +62,9 @@ class Slow(MemoryStore):
 
     async def inbox(self, leases: Sequence[Lease]) -> Mapping[str, tuple[InboxRecord, ...]]:
         await asyncio.sleep(TAKES_MS / 1000)
-        return await super().inbox(leases)
+        mail = await super().inbox(leases)
+        await asyncio.sleep(self.answers_late_ms / 1000)
+        return mail
 
     async def wait_for_work(self, timeout_ms: int | None) -> bool:
         return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
@@ -264,6 +268,49 @@ def test_what_was_acknowledged_before_the_moment_is_heard(
 
     scene.play(main)
     assert scene.called_at == []
+
+
+def test_mail_that_was_read_before_the_moment_does_not_let_time_decide_after_it(
+    scene: Scene,
+) -> None:
+    workflow = times_out(scene)
+    scene.store.answers_late_ms = 10
+
+    async def main() -> None:
+        host = Host(fallback_poll_s=None, renew_in_thread=False)
+        other = Engine(scene.store.twin(), [workflow], host=host)
+        async with scene.engine(workflow) as engine, other, engine.worker():
+            run = await engine.start(workflow)
+            await asyncio.sleep(5 - (TAKES_MS + 2) / 1000)
+            # Read 2 ms before the moment, and answered 8 ms behind it.
+            await engine.signal(run.id, "another")
+            await asyncio.sleep((TAKES_MS + 1) / 1000)
+            await other.signal(run.id, "go", 1)
+            assert await run.result() == {"go": 1}
+
+    scene.play(main)
+
+
+def test_a_run_asks_until_its_inbox_can_be_read(scene: Scene) -> None:
+    workflow = sleeps(scene)
+    refused: list[int] = []
+
+    class Fails(Slow):
+        async def inbox(self, leases: Sequence[Lease]) -> Mapping[str, tuple[InboxRecord, ...]]:
+            if len(refused) < 3:
+                refused.append(1)
+                raise StoreUnavailableError("not now")
+            return await super().inbox(leases)
+
+    scene.store = Fails(scene.time.now_ms)
+
+    async def main() -> None:
+        async with scene.engine(workflow) as engine, engine.worker():
+            run = await engine.start(workflow)
+            assert (await run.result(timeout=10))["a"] == 1
+
+    scene.play(main)
+    assert len(refused) == 3
 
 
 # --- places --------------------------------------------------------------------------------------

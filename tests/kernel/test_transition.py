@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.kernel.worlds import Suspending, World, boom, call, done
 
 from durable_core.errors import StepFailed
@@ -13,6 +15,7 @@ from durable_core.kernel.event import AttemptStopped, AttemptSucceeded, MessageK
 from durable_core.kernel.failure import Failure
 from durable_core.kernel.ids import UnitKey
 from durable_core.kernel.limits import Limits
+from durable_core.kernel.nearness import NEAR_MS, claim_at_ms, is_near
 from durable_core.kernel.outcome import Completed, Ending, Failed, Outcome, Settled, TimedOut, Won
 from durable_core.kernel.policy import Retry
 from durable_core.kernel.run import RunContext, RunStatus
@@ -177,6 +180,28 @@ def test_a_sleep_never_fires_early_and_is_never_re_anchored() -> None:
     assert world.last is not None and world.last.resume_at_ms == 6_000
     world.now_ms = 6_000
     assert world.advance().ended
+
+
+def test_a_run_is_given_up_until_a_little_before_its_moment_and_rests_from_then_on() -> None:
+    world = World(nap)
+    first = world.advance()
+    assert first.release and first.claim_at_ms == 6_000 - NEAR_MS
+    world.now_ms = 6_000 - NEAR_MS - 1
+    again = world.advance()
+    assert again.release and again.claim_at_ms == 6_000 - NEAR_MS
+    for world.now_ms in (6_000 - NEAR_MS, 5_999):
+        near = world.advance()
+        assert not near.writes and near.resume_at_ms == 6_000
+    world.now_ms = 6_000
+    assert world.advance().ended
+
+
+@given(moment_ms=st.integers(0, 10**15), now_ms=st.integers(0, 10**15))
+def test_who_claims_a_run_in_time_finds_its_moment_near(moment_ms: int, now_ms: int) -> None:
+    at_ms = claim_at_ms(moment_ms, now_ms)
+    assert at_ms is not None and moment_ms - NEAR_MS <= at_ms <= moment_ms
+    assert at_ms >= min(moment_ms, now_ms), "it would overtake what is due"
+    assert at_ms == moment_ms or is_near(moment_ms, at_ms)
 
 
 def test_a_computed_duration_that_cannot_be_used_fails_its_unit() -> None:

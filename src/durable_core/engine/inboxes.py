@@ -4,10 +4,10 @@ Rules:
 
 1. Who asks while the store is being asked is answered by the next call: never by one that may
    have looked before.
-2. A run that rests goes on when its inbox was read at its moment or after it. Before, it was
-   leased and its inbox read; what came since, and was acknowledged before its moment, must be
-   heard before time decides.
-3. If the store cannot be asked, a run at rest asks again after growing pauses. For the others the
+2. A run that has rested goes on when its inbox was read. It was read before, when the run was
+   claimed; what came since, and was acknowledged before its moment, must be heard before time
+   decides.
+3. If the store cannot be asked, such a run asks again after growing pauses. For the others the
    next commit or renewal brings their mail.
 """
 
@@ -21,7 +21,6 @@ from ..errors import StoreUnavailableError
 from ..store import InboxRecord, Store
 from .clock import Backoff
 from .complaints import Complaints
-from .resting import Resting
 from .runner import Runner
 
 
@@ -36,12 +35,11 @@ class Inboxes:
         entropy: Callable[[int], bytes],
         log: logging.Logger,
     ) -> None:
-        self.resting = Resting(self._at_its_moment)
         self.task: asyncio.Task[None] | None = None
         self._store = store
         self._held = held
         self._wanted: dict[str, None] = {}
-        self._woken: list[Runner] = []
+        self._waiting: list[Runner] = []
         self._backoff = Backoff(entropy)
         self._complaints = Complaints(log)
 
@@ -51,32 +49,33 @@ class Inboxes:
         if self._wanted and self.task is None:
             self.task = asyncio.get_running_loop().create_task(self._read())
 
-    def _at_its_moment(self, runner: Runner) -> None:
-        self._woken.append(runner)
+    def look_for(self, runner: Runner) -> None:
+        """The same, for a run that waits for it."""
+        self._waiting.append(runner)
         self.look((runner.run_id,))
 
     async def _read(self) -> None:
         try:
             while self._wanted:
                 wanted, self._wanted = self._wanted, {}
-                woken, self._woken = self._woken, []
-                await self._read_these(wanted, woken)
+                waiting, self._waiting = self._waiting, []
+                await self._read_these(wanted, waiting)
         finally:
             self.task = None
 
-    async def _read_these(self, wanted: Iterable[str], woken: Iterable[Runner]) -> None:
+    async def _read_these(self, wanted: Iterable[str], waiting: Iterable[Runner]) -> None:
         leases = [self._held[run_id].lease for run_id in wanted if run_id in self._held]
         try:
             mail = await self._store.inbox(leases) if leases else {}
         except Exception as error:
-            self._not_read(woken, error)
+            self._not_read(waiting, error)
             return
         self._backoff.reset()
         self.came(mail, {lease.run_id: lease.epoch for lease in leases})
-        for runner in woken:
-            runner.go_on()
+        for runner in waiting:
+            runner.looked()
 
-    def _not_read(self, woken: Iterable[Runner], error: Exception) -> None:
+    def _not_read(self, waiting: Iterable[Runner], error: Exception) -> None:
         if not isinstance(error, StoreUnavailableError):
             self._complaints.say("mail could not be read; please report this", error)
         else:
@@ -84,9 +83,8 @@ class Inboxes:
                 "mail could not be read; the next commit or renewal brings it", error
             )
         pause_s = self._backoff.next_s()
-        for runner in woken:
-            if not runner.closed:
-                self.resting.rest(runner, pause_s)
+        for runner in waiting:
+            runner.not_looked(pause_s)
 
     def came(self, mail: Mapping[str, tuple[InboxRecord, ...]], epochs: Mapping[str, int]) -> None:
         """These messages came, of runs that were held under these epochs."""

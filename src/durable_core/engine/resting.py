@@ -7,36 +7,43 @@ it that no more handlers run at once than they should.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Generic, TypeVar
-
-Sleeper = TypeVar("Sleeper")
+from typing import Generic, Protocol, TypeVar
 
 
-class Resting(Generic[Sleeper]):
-    """Who rests, each with a timer; ``on_moment`` is called when it is over."""
+class Sleeper(Protocol):
+    """Who may rest."""
 
-    def __init__(self, on_moment: Callable[[Sleeper], None]) -> None:
-        self._on_moment = on_moment
-        self._timers: dict[Sleeper, asyncio.TimerHandle] = {}
+    def time_is_up(self) -> None:
+        """It has rested."""
+        ...
+
+
+SleeperT = TypeVar("SleeperT", bound=Sleeper)
+
+
+class Resting(Generic[SleeperT]):
+    """Who rests, each with a timer."""
+
+    def __init__(self) -> None:
+        self._timers: dict[SleeperT, asyncio.TimerHandle] = {}
 
     @property
     def count(self) -> int:
         """How many rest."""
         return len(self._timers)
 
-    def rest(self, sleeper: Sleeper, seconds: float) -> None:
+    def rest(self, sleeper: SleeperT, seconds: float) -> None:
         """Let it rest for so long."""
         self.stir(sleeper)
         loop = asyncio.get_running_loop()
         self._timers[sleeper] = loop.call_later(seconds, self._is_over, sleeper)
 
-    def stir(self, sleeper: Sleeper) -> None:
+    def stir(self, sleeper: SleeperT) -> None:
         """It rests no more, if it did."""
         timer = self._timers.pop(sleeper, None)
         if timer is not None:
             timer.cancel()
 
-    def _is_over(self, sleeper: Sleeper) -> None:
+    def _is_over(self, sleeper: SleeperT) -> None:
         del self._timers[sleeper]
-        self._on_moment(sleeper)
+        sleeper.time_is_up()

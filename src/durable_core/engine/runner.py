@@ -8,7 +8,9 @@ a commit is answered. Rules:
    gathers for the next advance.
 3. Any verdict but *applied* means that the run is not ours: handlers are cancelled and
    everything in memory is dropped, without another word to the store.
-4. While the worker drains, nothing new is started; when nothing of the run is out any more, it
+4. Of a run that rests until a moment, time decides only after its inbox was read at that moment
+   or later (``inboxes``), whatever else wakes it.
+5. While the worker drains, nothing new is started; when nothing of the run is out any more, it
    is handed back, due at once.
 """
 
@@ -47,6 +49,10 @@ class Surface(Protocol):
     slots: Slots
     draining: bool
     resting: Resting[Runner]
+
+    def look(self, runner: Runner) -> None:
+        """Have its inbox read; then its ``looked`` is called, or ``not_looked``."""
+        ...
 
     def soon(self, runner: Runner) -> None:
         """Have its ``turn`` called in the next turn of the loop."""
@@ -90,9 +96,11 @@ class Runner:
     """A run that this worker holds."""
 
     __slots__ = (
+        "_asked",
         "_busy",
         "_events",
         "_failure",
+        "_moment_ms",
         "_out",
         "_scheduled",
         "_surface",
@@ -122,6 +130,8 @@ class Runner:
         self._waiting: tuple[Waiting, ...] | None = None  # None: nothing was applied yet
         self._failure: Failure | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._moment_ms: int | None = None  # until which it rests
+        self._asked = False  # its inbox is being read, because that has come
         self._turns: tuple[asyncio.Future[None], ...] = ()  # transactions waiting for theirs
 
     @property
@@ -174,10 +184,18 @@ class Runner:
             self._events.append(report)
         self._soon()
 
-    def go_on(self) -> None:
-        """Advance, for the time has come."""
+    def looked(self) -> None:
+        """Its inbox was read at its moment: time may decide."""
+        self._asked = False
+        self._moment_ms = None
         if not self.closed:
             self._soon()
+
+    def not_looked(self, pause_s: float) -> None:
+        """Its inbox could not be read; ask again after a pause."""
+        self._asked = False
+        if not self.closed:
+            self._surface.resting.rest(self, pause_s)
 
     def _soon(self) -> None:
         """Advance after everything that happens in this turn of the loop."""
@@ -201,6 +219,12 @@ class Runner:
             return
         if self._surface.draining and not self._events:
             self._hand_back_when_idle()
+            return
+        if self._moment_ms is not None and self._surface.clock.now_ms() >= self._moment_ms:
+            if not self._asked:
+                self._asked = True
+                self._surface.resting.stir(self)
+                self._surface.look(self)
             return
         transition = self.decide()
         if transition is None:
@@ -276,6 +300,7 @@ class Runner:
             if self._out:
                 self._timer = asyncio.get_running_loop().call_later(delay_s, self._go_on)
             else:
+                self._moment_ms = transition.resume_at_ms
                 self._surface.resting.rest(self, delay_s)
 
     def may_begin(self) -> bool:
@@ -285,7 +310,12 @@ class Runner:
             self.lose("it ended before the next handler could begin")
         return not self.closed
 
+    def time_is_up(self) -> None:
+        """It has rested."""
+        self._soon()
+
     def _cancel_timer(self) -> None:
+        self._moment_ms = None
         self._surface.resting.stir(self)
         if self._timer is not None:
             self._timer.cancel()

@@ -43,6 +43,7 @@ from .inboxes import Inboxes
 from .lease import Holder, LeaseKeeper
 from .observer import LeaseLost, RunClaimed, RunFinished, RunSuspended
 from .owner import new_owner
+from .resting import Resting
 from .retention import Pruner
 from .runner import Runner
 from .shared import Shared, WorkerOptions
@@ -91,7 +92,7 @@ class Worker:
         self._complaints = Complaints(log)
         self._hurried = False  # whoever drains it was cancelled: no more grace
         self._inboxes = Inboxes(shared.store, self._held, entropy=shared.host.entropy, log=log)
-        self.resting = self._inboxes.resting
+        self.resting: Resting[Runner] = Resting()
         self._executor: Executor | None = None
         self._around = Surroundings(
             codec=shared.codec,
@@ -337,6 +338,10 @@ class Worker:
         turns, self._turns = self._turns, []
         for runner in turns:
             runner.turn()
+
+    def look(self, runner: Runner) -> None:
+        """Have its inbox read before time decides."""
+        self._inboxes.look_for(runner)
 
     def submit(self, commit: Commit, answer: Answer) -> None:
         """Have this written."""
