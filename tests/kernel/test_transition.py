@@ -15,7 +15,7 @@ from durable_core.kernel.event import AttemptStopped, AttemptSucceeded, MessageK
 from durable_core.kernel.failure import Failure
 from durable_core.kernel.ids import UnitKey
 from durable_core.kernel.limits import Limits
-from durable_core.kernel.nearness import NEAR_MS, claim_at_ms, is_near
+from durable_core.kernel.nearness import NEAR_MS, claimable_from, is_near
 from durable_core.kernel.outcome import Completed, Ending, Failed, Outcome, Settled, TimedOut, Won
 from durable_core.kernel.policy import Retry
 from durable_core.kernel.run import RunContext, RunStatus
@@ -196,12 +196,12 @@ def test_a_run_is_given_up_until_a_little_before_its_moment_and_rests_from_then_
     assert world.advance().ended
 
 
-@given(moment_ms=st.integers(0, 10**15), now_ms=st.integers(0, 10**15))
-def test_who_claims_a_run_in_time_finds_its_moment_near(moment_ms: int, now_ms: int) -> None:
-    at_ms = claim_at_ms(moment_ms, now_ms)
-    assert at_ms is not None and moment_ms - NEAR_MS <= at_ms <= moment_ms
-    assert at_ms >= min(moment_ms, now_ms), "it would overtake what is due"
-    assert at_ms == moment_ms or is_near(moment_ms, at_ms)
+@given(resume_at_ms=st.integers(0, 10**15), now_ms=st.integers(0, 10**15))
+def test_who_claims_a_run_in_time_finds_its_moment_near(resume_at_ms: int, now_ms: int) -> None:
+    at_ms = claimable_from(resume_at_ms, now_ms)
+    assert at_ms is not None and resume_at_ms - NEAR_MS <= at_ms <= resume_at_ms
+    assert at_ms >= min(resume_at_ms, now_ms), "it would overtake what is due"
+    assert at_ms == resume_at_ms or is_near(resume_at_ms, at_ms)
 
 
 def test_a_computed_duration_that_cannot_be_used_fails_its_unit() -> None:

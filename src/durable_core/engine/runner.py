@@ -100,7 +100,7 @@ class Runner:
         "_busy",
         "_events",
         "_failure",
-        "_moment_ms",
+        "_resume_at_ms",
         "_out",
         "_scheduled",
         "_surface",
@@ -130,7 +130,7 @@ class Runner:
         self._waiting: tuple[Waiting, ...] | None = None  # None: nothing was applied yet
         self._failure: Failure | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._moment_ms: int | None = None  # until which it rests
+        self._resume_at_ms: int | None = None  # until which it rests
         self._asked = False  # its inbox is being read, because that has come
         self._turns: tuple[asyncio.Future[None], ...] = ()  # transactions waiting for theirs
 
@@ -187,7 +187,7 @@ class Runner:
     def looked(self) -> None:
         """Its inbox was read at its moment: time may decide."""
         self._asked = False
-        self._moment_ms = None
+        self._resume_at_ms = None
         if not self.closed:
             self._soon()
 
@@ -220,7 +220,7 @@ class Runner:
         if self._surface.draining and not self._events:
             self._hand_back_when_idle()
             return
-        if self._moment_ms is not None and self._surface.clock.now_ms() >= self._moment_ms:
+        if self._resume_at_ms is not None and self._surface.clock.now_ms() >= self._resume_at_ms:
             if not self._asked:
                 self._asked = True
                 self._surface.resting.stir(self)
@@ -300,7 +300,7 @@ class Runner:
             if self._out:
                 self._timer = asyncio.get_running_loop().call_later(delay_s, self._go_on)
             else:
-                self._moment_ms = transition.resume_at_ms
+                self._resume_at_ms = transition.resume_at_ms
                 self._surface.resting.rest(self, delay_s)
 
     def may_begin(self) -> bool:
@@ -315,7 +315,7 @@ class Runner:
         self._soon()
 
     def _cancel_timer(self) -> None:
-        self._moment_ms = None
+        self._resume_at_ms = None
         self._surface.resting.stir(self)
         if self._timer is not None:
             self._timer.cancel()

@@ -16,14 +16,14 @@ from __future__ import annotations
 NEAR_MS = 20
 
 
-def is_near(moment_ms: int | None, now_ms: int) -> bool:
-    """Whether this moment is still to come, and so near that a run rests until then."""
-    return moment_ms is not None and now_ms < moment_ms <= now_ms + NEAR_MS
+def is_near(resume_at_ms: int | None, now_ms: int) -> bool:
+    """Whether this time is still to come, and so near that a run rests until then."""
+    return resume_at_ms is not None and now_ms < resume_at_ms <= now_ms + NEAR_MS
 
 
-def claim_at_ms(moment_ms: int | None, now_ms: int) -> int | None:
-    """From when on a run with something to do at this moment is to be claimed: a little before,
+def claimable_from(resume_at_ms: int | None, now_ms: int) -> int | None:
+    """From when on a run with something to do at this time is to be claimed: a little before,
     but not in the past, where it would overtake others. None: not by time."""
-    if moment_ms is None:
+    if resume_at_ms is None:
         return None
-    return max(moment_ms - NEAR_MS, min(moment_ms, now_ms))
+    return max(resume_at_ms - NEAR_MS, min(resume_at_ms, now_ms))

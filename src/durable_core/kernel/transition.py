@@ -41,7 +41,7 @@ from .fold import Fold, UnitState
 from .ids import UnitKey
 from .journal import Journal
 from .messages import take_message, unattended
-from .nearness import claim_at_ms, is_near
+from .nearness import claimable_from, is_near
 from .outcome import (
     Attempt,
     Attempting,
@@ -452,7 +452,7 @@ class Held:
             failure=self._ender.failure(fold),
             resume_at_ms=resume_at_ms,
             release=release,
-            claim_at_ms=claim_at_ms(resume_at_ms, draft.now_ms) if release else None,
+            claim_at_ms=claimable_from(resume_at_ms, draft.now_ms) if release else None,
             pin=self.run.fingerprint if pinned else None,
             ended=ended,
             renews=draft.renews,
