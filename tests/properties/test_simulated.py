@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.properties.schedules import Flow, Tally, judge, play, run_seed
 
-from durable_core.testing.plan import Faults
+from durable_core import Retry, StepContext, Workflow
+from durable_core.testing.plan import Faults, Skew
 from durable_core.testing.strategies import faults, workflows
 
 SCHEDULES = 300
@@ -60,3 +61,17 @@ def test_a_run_that_is_dropped_after_every_commit_comes_to_the_same(
 def test_a_simulation_is_the_same_each_time(workflow: Flow, data: st.DataObject) -> None:
     plan = data.draw(faults(workflow, signals=("go",)))
     assert play(workflow, plan).trace == play(workflow, plan).trace
+
+
+@pytest.mark.parametrize("initial_ms", range(100, 130))
+def test_nothing_fires_early_where_a_clock_has_run_for_years(initial_ms: int) -> None:
+    """Seconds as floats are then too coarse for a ns, and rounding must not make a ms of it."""
+
+    async def fails_once(ctx: StepContext[object, object]) -> int:
+        if ctx.attempt == 1:
+            raise ValueError("not yet")
+        return 1
+
+    retry = Retry(initial=initial_ms / 1000, jitter=0)
+    workflow = Workflow("main").step("s0", fails_once, retry=retry)
+    judge(workflow, Faults(Skew(seconds=1e8)), play(workflow, Faults()))

@@ -50,6 +50,8 @@ class Host:
 KEPT_S = 10.0
 ROUNDING_MS = 1e-5
 """What a clock of seconds may lack of a whole ms, only because it is a float."""
+SURELY_S = 50e-6
+"""Of timers: more than a loop may be early, or a clock that has run for years may be wrong."""
 
 
 class StoreClock:
@@ -106,10 +108,11 @@ class StoreClock:
         return self._store_ms + int((self._loop.time() - self._at) * 1000 + ROUNDING_MS)
 
     def seconds_until(self, store_ms: int) -> float:
-        """How long to wait until ``now_ms`` says this moment; at least 0."""
+        """How long to wait until it is surely past this moment; 0 if it is."""
         assert self._loop is not None, "the store has not been asked for the time yet"
         passed_s = self._loop.time() - self._at
-        return max(0.0, (store_ms - self._store_ms) / 1000 - passed_s)
+        left_s = (store_ms - self._store_ms) / 1000 - passed_s
+        return left_s + SURELY_S if left_s > 0 else 0.0
 
 
 def share(entropy: Callable[[int], bytes]) -> float:
