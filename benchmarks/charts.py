@@ -101,29 +101,27 @@ def _legend(axes: Any, columns: int, below: float) -> None:
     axes.legend(loc="upper center", bbox_to_anchor=place, ncols=columns, frameon=False, fontsize=8)
 
 
-def _peers(lines: Sequence[Row]) -> Any:
-    rows = rows_of(lines, "peers")
+def _side_by_side(rows: Sequence[Row], figure: str, title: str, axis: str) -> Any:
+    """A bar for each engine in each case."""
     if not rows:
         return None
     series: Series = {
-        label: (colour, [row[f"{engine}_runs_per_s"] for row in rows])
+        label: (colour, [row[f"{engine}_{figure}"] for row in rows])
         for engine, (label, colour) in ENGINES.items()
     }
+    return _bars(title, axis, [row["case"] for row in rows], series, log=True)
+
+
+def _peers(lines: Sequence[Row]) -> Any:
     title = "Workflows a second on one Postgres, same machine, same run"
-    return _bars(title, "log scale", [row["case"] for row in rows], series, log=True)
+    return _side_by_side(rows_of(lines, "peers"), "runs_per_s", title, "log scale")
 
 
 def _peers_waits(lines: Sequence[Row]) -> Any:
     of = ("peers_sleep", "peers_signal", "peers_waking")
     rows = [row for benchmark in of for row in rows_of(lines, benchmark)]
-    if not rows:
-        return None
-    series: Series = {
-        label: (colour, [row[f"{engine}_p50_ms"] for row in rows])
-        for engine, (label, colour) in ENGINES.items()
-    }
     title = "From a due sleep, a signal, or enqueueing elsewhere, to the handler, p50"
-    return _bars(title, "ms, log scale", [row["case"] for row in rows], series, log=True)
+    return _side_by_side(rows, "p50_ms", title, "ms, log scale")
 
 
 def _floor(lines: Sequence[Row]) -> Any:

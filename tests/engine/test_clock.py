@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,9 +17,9 @@ answers = st.lists(st.tuples(us, us, us), min_size=1, max_size=20)
 """Of each: µs before the store is asked, until it looks at its clock, until its answer is here."""
 
 
-def play(time: VirtualTime, main: object) -> None:
+def play(time: VirtualTime, main: Coroutine[Any, Any, None]) -> None:
     with asyncio.Runner(loop_factory=time.loop) as runner:
-        runner.run(main)  # type: ignore[arg-type]
+        runner.run(main)
 
 
 def true_us(time: VirtualTime) -> int:

@@ -48,6 +48,7 @@ class Host:
 
 
 KEPT_S = 10.0
+"""How long an answer counts for more than a newer one that took longer."""
 ROUNDING_MS = 1e-5
 """What a clock of seconds may lack of a whole ms, only because it is a float."""
 SURELY_S = 50e-6

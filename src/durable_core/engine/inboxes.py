@@ -17,7 +17,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
-from ..errors import StoreUnavailableError
 from ..store import InboxRecord, Store
 from .clock import Backoff
 from .complaints import Complaints
@@ -76,12 +75,7 @@ class Inboxes:
             runner.looked()
 
     def _not_read(self, waiting: Iterable[Runner], error: Exception) -> None:
-        if not isinstance(error, StoreUnavailableError):
-            self._complaints.say("mail could not be read; please report this", error)
-        else:
-            self._complaints.say(
-                "mail could not be read; the next commit or renewal brings it", error
-            )
+        self._complaints.say("mail could not be read, and comes later", error)
         pause_s = self._backoff.next_s()
         for runner in waiting:
             runner.not_looked(pause_s)

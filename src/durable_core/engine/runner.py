@@ -100,8 +100,8 @@ class Runner:
         "_busy",
         "_events",
         "_failure",
-        "_resume_at_ms",
         "_out",
+        "_resume_at_ms",
         "_scheduled",
         "_surface",
         "_timer",
@@ -220,13 +220,14 @@ class Runner:
         if self._surface.draining and not self._events:
             self._hand_back_when_idle()
             return
-        if self._resume_at_ms is not None and self._surface.clock.now_ms() >= self._resume_at_ms:
+        now_ms = self._surface.clock.now_ms()
+        if self._resume_at_ms is not None and now_ms >= self._resume_at_ms:
             if not self._asked:
                 self._asked = True
                 self._surface.resting.stir(self)
                 self._surface.look(self)
             return
-        transition = self.decide()
+        transition = self.decide(now_ms)
         if transition is None:
             return
         if not transition.writes:
@@ -237,12 +238,12 @@ class Runner:
         commit = commit_of(transition, self.record, self.record.epoch, self.seen)
         self._surface.submit(commit, lambda verdict: self._answered(transition, verdict))
 
-    def decide(self) -> Transition | None:
+    def decide(self, now_ms: int) -> Transition | None:
         """The next transition; None (and the run dropped) if this library is at fault."""
         events, self._events = self._events, []
         self._cancel_timer()
         try:
-            transition = self.held.advance(events, self._surface.clock.now_ms())
+            transition = self.held.advance(events, now_ms)
             check_transition(self.run_id, self.status, transition)
         except Exception as error:
             self.fail(error)

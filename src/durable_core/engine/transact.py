@@ -62,7 +62,7 @@ async def _transact(runner: Runner, call: Call) -> tuple[Report | None, Transiti
         if runner.closed or not call.settle():
             return None, None
         runner.take_report(report)
-        transition = runner.decide()
+        transition = runner.decide(runner.surface.clock.now_ms())
         if transition is None:
             return None, None
         commit = commit_of(transition, runner.record, runner.record.epoch, runner.seen)

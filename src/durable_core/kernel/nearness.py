@@ -1,8 +1,8 @@
 """Nearness: a suspended run is claimed a little before its moment, and rests until then.
 
 A claim is a transaction of a few ms. Made when the moment has come, it makes every sleep, retry
-and time-out late by as much; made ``NEAR_MS`` before, it is in nobody's way, and a worker that
-looks for work every 10 ms has all that ends meanwhile in its hands. Rules:
+and time-out late by as much; made ``NEAR_MS`` before, it is in nobody's way. A worker rests 10 ms
+between two claims for what falls due, so this is enough to have all of it in its hands. Rules:
 
 1. A run rests where nothing was recorded just now and its moment is near. Where something was,
    the lease is given up by the same commit, which says what the run waits for, too.
@@ -14,6 +14,7 @@ looks for work every 10 ms has all that ends meanwhile in its hands. Rules:
 from __future__ import annotations
 
 NEAR_MS = 20
+"""How long before its moment a run may be claimed, and is kept."""
 
 
 def is_near(resume_at_ms: int | None, now_ms: int) -> bool:
