@@ -1,0 +1,64 @@
+"""Commits: the transitions of held runs, and what became of them."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+import attrs
+
+from .leases import Release
+from .messages import InboxRecord, Message
+from .runs import EntryRecord, NewRun
+
+
+@attrs.define(slots=True, kw_only=True)
+class Commit:
+    """One run's transition; all of it lands, or none.
+
+    Entries continue the journal after ``after_seq`` entries. Messages ``consumed`` leave the
+    inbox (deduped ones leave a tombstone). ``children`` are created and ``messages`` delivered
+    in the same transaction, whatever their inboxes hold; what cannot be delivered is dropped.
+    ``waiting``, ``status``, ``generation`` and ``failure`` (JSON) replace the recorded ones.
+    Closing a token makes an open one *stale*; of a used one it stays known what used it.
+    With ``finished`` the run has ended: its lease row goes, an outcome stands, open tokens are
+    closed. With ``release`` the lease is given up; otherwise the worker keeps it. With ``renews``
+    the entries up to ``after_seq`` are removed: the journal begins with those of this commit.
+    """
+
+    run_id: str
+    epoch: int
+    after_seq: int
+    status: str
+    generation: int
+    entries: tuple[EntryRecord, ...] = ()
+    consumed: tuple[int, ...] = ()
+    seen: int = 0
+    children: tuple[NewRun, ...] = ()
+    messages: tuple[Message, ...] = ()
+    tokens_opened: tuple[str, ...] = ()
+    tokens_closed: tuple[str, ...] = ()
+    waiting: str | None = None
+    failure: str | None = None
+    finished: bool = False
+    release: Release | None = None
+    renews: bool = False
+
+
+class CommitVerdict(enum.Enum):
+    """What became of one commit."""
+
+    APPLIED = "applied"
+    FENCED = "fenced"
+    """The epoch is not the current one, or the run has ended; nothing was written."""
+    CONFLICT = "conflict"
+    """The journal does not end at ``after_seq``; nothing was written."""
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class CommitResult:
+    """Verdicts in the order of the commits, and unseen messages of runs still held."""
+
+    verdicts: tuple[CommitVerdict, ...]
+    now_ms: int
+    mail: Mapping[str, tuple[InboxRecord, ...]] = attrs.field(factory=dict)
