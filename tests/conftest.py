@@ -32,4 +32,5 @@ pytest.register_assert_rewrite(
     "durable_core.testing.contract_messages",
     "durable_core.testing.contract_retention",
     "durable_core.testing.contract_runs",
+    "durable_core.testing.contract_time",
 )

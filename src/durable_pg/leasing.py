@@ -73,6 +73,8 @@ def _left_behind(commit: Commit, row: Row, has_ended: bool) -> bool:
     """Whether things are as a commit without entries would have left them."""
     _, epoch, owner, entry_count, *facts = row
     given_up = commit.finished or commit.release is not None
+    if commit.not_before_ms is not None and not given_up:
+        return False
     return (
         epoch == commit.epoch
         and has_ended == commit.finished

@@ -145,7 +145,7 @@ def _message_row(message: Message) -> Row:
 
 
 def commit_columns(commits: Sequence[Commit]) -> Columns:
-    """14 columns of the commits, 12 of their entries, 3 of consumed messages: what every commit
+    """15 columns of the commits, 12 of their entries, 3 of consumed messages: what every commit
     may have. They are of different runs."""
     entries = [
         (number, one.run_id, one.epoch, *entry_row(entry))
@@ -156,7 +156,7 @@ def commit_columns(commits: Sequence[Commit]) -> Columns:
         (number, one.run_id, seq) for number, one in enumerate(commits, 1) for seq in one.consumed
     ]
     return (
-        *columns([_commit_row(one) for one in commits], 14),
+        *columns([_commit_row(one) for one in commits], 15),
         *columns(entries, 12),
         *columns(consumed, 3),
     )
@@ -179,6 +179,7 @@ def _commit_row(one: Commit) -> Row:
         None if release is None else release.due_at_ms,
         "" if release is None else release.pin or "",
         one.renews,
+        one.not_before_ms,
     )
 
 

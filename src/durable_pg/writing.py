@@ -47,7 +47,13 @@ DELIVERIES = (
 )
 """By the numbers that the functions answer with."""
 
-COMMITS = (CommitVerdict.APPLIED, CommitVerdict.FENCED, CommitVerdict.CONFLICT)
+COMMITS = (
+    CommitVerdict.APPLIED,
+    CommitVerdict.FENCED,
+    CommitVerdict.CONFLICT,
+    CommitVerdict.EARLY,
+    CommitVerdict.UNHEARD,
+)
 """By the numbers that the functions answer with."""
 
 

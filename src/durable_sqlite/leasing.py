@@ -80,6 +80,8 @@ def _left_behind(commit: Commit, live: LeaseRow | None) -> Steps[bool]:
             return False
         row = LeaseRow(*ended[0])
     given_up = commit.finished or commit.release is not None
+    if commit.not_before_ms is not None and not given_up:
+        return False
     if (
         row.epoch != commit.epoch
         or (live is None) != commit.finished

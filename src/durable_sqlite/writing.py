@@ -238,6 +238,11 @@ class Batch:
             return CommitVerdict.FENCED
         if row.entry_count != one.after_seq:
             return CommitVerdict.CONFLICT
+        if one.not_before_ms is not None:
+            if self._now < one.not_before_ms:
+                return CommitVerdict.EARLY
+            if (yield from self._has_unseen(row, one)):
+                return CommitVerdict.UNHEARD
         self._progress(row, one)
         if one.renews:
             yield Query(queries.REMOVE_ENTRIES, (one.run_id, one.after_seq))
@@ -265,16 +270,21 @@ class Batch:
         row.progressed = True
 
     def _release(self, row: LeaseRow, one: Commit) -> Steps[None]:
-        """Give the run back; what nobody has seen yet must not be slept over. The counter alone
-        does not tell: of what was consumed under earlier epochs, the holder has seen nothing."""
+        """Give the run back; what nobody has seen yet must not be slept over."""
         assert one.release is not None
         row.owner, row.due_at_ms = None, one.release.due_at_ms
         row.pin = one.release.pin or ""
         row.moved = True
-        if row.arrived > one.seen:
-            ((unseen,),) = yield Query(queries.HAS_UNSEEN, (one.run_id, one.seen))
-            if unseen:
-                row.wake(self._now)
+        if (yield from self._has_unseen(row, one)):
+            row.wake(self._now)
+
+    def _has_unseen(self, row: LeaseRow, one: Commit) -> Steps[bool]:
+        """The counter alone does not tell: of what was consumed under earlier epochs, the holder
+        has seen nothing."""
+        if row.arrived <= one.seen:
+            return False
+        ((unseen,),) = yield Query(queries.HAS_UNSEEN, (one.run_id, one.seen))
+        return bool(unseen)
 
     def _finish(self, row: LeaseRow, one: Commit) -> Steps[None]:
         """The lease row goes and an outcome stands, unless an unseen message opens it again."""

@@ -187,7 +187,7 @@ ATTEMPTS = (
         "the next handlers begin before what went before is durable",
         (
             Edit(
-                f"{ENGINE}.runner:Runner._go_on",
+                f"{ENGINE}.runner:Runner._decide_and_commit",
                 "self._busy = True",
                 "self._busy = True; self._act(transition)",
             ),

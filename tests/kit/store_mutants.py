@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.kit.planting import Edit, Mutant
 
+ENGINE = "durable_core.engine"
 STATE = "durable_core.testing.memory_state:State"
 RUN = "durable_core.testing.memory_state:StoredRun"
 STORE = "durable_core.testing.memory:MemoryStore"
@@ -84,6 +85,19 @@ LEASES = (
             "(run.due_at_ms or 0) <= now)",
             "(run.due_at_ms or 0) <= now + 5_000)",
         ),),
+        bug=2,
+    ),
+    Mutant(
+        "decided too early",
+        "a run that rests sends what time decides at once, and the store takes it",
+        (
+            Edit(
+                f"{ENGINE}.runner:Runner._act",
+                "max(0.0, delay_s - self._surface.lead_s)",
+                "0.0",
+            ),
+            Edit(f"{STATE}._apply", "now < commit.not_before_ms", "now < 0"),
+        ),
         bug=2,
     ),
     Mutant(

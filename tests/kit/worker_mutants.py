@@ -135,8 +135,8 @@ WORKERS = (
         "a worker that stops leaves its leases to expire",
         (Edit(
             f"{ENGINE}.runner:Runner._hand_back_when_idle",
-            "    self._busy = True\n",
-            "    self.drop()\n    return\n",
+            "self._hand_back(self.held.length, self.held.generation)",
+            "self.drop()",
         ),),
         bug=15,
         quick=True,

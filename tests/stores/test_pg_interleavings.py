@@ -515,3 +515,29 @@ async def test_a_caller_with_an_old_view_is_sent_back_for_a_run_that_is_gone(
 
 async def prune(arena: Arena) -> int:
     return await arena.store.prune(before_ms=START_MS + 1)
+
+
+async def test_time_does_not_decide_past_a_message_on_its_way(arena: Arena) -> None:
+    """It was posted, because the run was locked, and is in no inbox yet."""
+    await started(arena.store)
+    async with arena.held_open() as owner:
+        await owner.renew([lease()], lease_ms=LEASE_MS)
+        await arena.store.deliver([signal()])
+        await owner.conn.execute("COMMIT")
+    fired = step(not_before_ms=START_MS)
+    assert await commit_one(arena.store, fired) is CommitVerdict.UNHEARD
+    assert [message.seq for message in (await arena.store.inbox([lease()]))[RUN]] == [1]
+    assert await commit_one(arena.store, step(not_before_ms=START_MS, seen=1)) is APPLIED
+    await arena.check()
+
+
+async def test_what_time_decides_waits_for_a_delivery_that_came_first(arena: Arena) -> None:
+    """It was not acknowledged before the moment, but it is there when the run can be locked."""
+    await started(arena.store)
+    async with arena.held_open() as sender:
+        await sender.deliver([signal()])
+        deciding = asyncio.create_task(commit_one(arena.store, step(not_before_ms=START_MS)))
+        assert await arena.waits(deciding, sender.pid)
+        await sender.conn.execute("COMMIT")
+    assert await deciding is CommitVerdict.UNHEARD
+    await arena.check()

@@ -34,7 +34,9 @@ class Host:
     ``entropy(n)`` gives n unpredictable bytes; ``executor(n)`` calls up to n plain handlers at
     once; ``fallback_poll_s`` is how often to look for work when nothing was heard (None: never);
     ``renew_in_thread`` False renews leases on the main loop, which only a simulated loop that
-    nothing can block may do. ``calling(run_id, attempt, call)`` stands around each call of a
+    nothing can block may do. ``lead_s`` is how long before a moment its commit is sent; the store
+    refuses it if that was too early. A loop's timers are late by half a ms, and by some more if
+    nothing else is going on. ``calling(run_id, attempt, call)`` stands around each call of a
     handler: it awaits ``call()`` for the handler's value, and gives it on. ``driving(body,
     call)`` stands around each stretch of a body of code in the same way; ``body.close()`` drops it.
     """
@@ -43,6 +45,7 @@ class Host:
     executor: Callable[[int], Executor] = _threads
     fallback_poll_s: float | None = 5.0
     renew_in_thread: bool = True
+    lead_s: float = 0.0005
     calling: Calling | None = None
     driving: Driving | None = None
 

@@ -6,10 +6,13 @@ a commit is answered. Rules:
 1. Decide, commit, act: the attempts of a transition start only when it is durable.
 2. At most one commit of the run is in flight, a transaction included; what happens meanwhile
    gathers for the next advance.
-3. Any verdict but *applied* means that the run is not ours: handlers are cancelled and
+3. Any other verdict than these means that the run is not ours: handlers are cancelled and
    everything in memory is dropped, without another word to the store.
-4. Of a run that rests until a moment, time decides only after its inbox was read at that moment
-   or later (``inboxes``), whatever else wakes it.
+4. Of a run that rests until a moment, time decides by a commit that the store refuses before that
+   moment (*early*: it is sent again) and where a message came that was not heard (*unheard*: the
+   run is given up as it was, and goes on wherever it is claimed). So nothing is passed over that
+   was acknowledged before the moment; and because the store's clock counts, the commit may be
+   sent a little before, to be there when it comes.
 5. While the worker drains, nothing new is started; when nothing of the run is out any more, it
    is handed back, due at once.
 """
@@ -19,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol
 
 from ..errors import DurableError
@@ -50,10 +54,6 @@ class Surface(Protocol):
     draining: bool
     resting: Resting[Runner]
 
-    def look(self, runner: Runner) -> None:
-        """Have its inbox read; then its ``looked`` is called, or ``not_looked``."""
-        ...
-
     def soon(self, runner: Runner) -> None:
         """Have its ``turn`` called in the next turn of the loop."""
         ...
@@ -68,6 +68,11 @@ class Surface(Protocol):
 
     def backoff(self) -> Backoff:
         """Pauses for a store that cannot be reached."""
+        ...
+
+    @property
+    def lead_s(self) -> float:
+        """How long before a moment a commit for it may be sent."""
         ...
 
     @property
@@ -87,6 +92,10 @@ class Surface(Protocol):
         """The run is not held any more."""
         ...
 
+    def wake(self) -> None:
+        """Runs may be due."""
+        ...
+
     def lost(self, runner: Runner, why: str) -> None:
         """The run turned out not to be ours."""
         ...
@@ -96,11 +105,11 @@ class Runner:
     """A run that this worker holds."""
 
     __slots__ = (
-        "_asked",
         "_busy",
         "_events",
         "_failure",
         "_out",
+        "_rested",
         "_resume_at_ms",
         "_scheduled",
         "_surface",
@@ -131,7 +140,7 @@ class Runner:
         self._failure: Failure | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._resume_at_ms: int | None = None  # until which it rests
-        self._asked = False  # its inbox is being read, because that has come
+        self._rested = False  # because that is about to come
         self._turns: tuple[asyncio.Future[None], ...] = ()  # transactions waiting for theirs
 
     @property
@@ -184,19 +193,6 @@ class Runner:
             self._events.append(report)
         self._soon()
 
-    def looked(self) -> None:
-        """Its inbox was read at its moment: time may decide."""
-        self._asked = False
-        self._resume_at_ms = None
-        if not self.closed:
-            self._soon()
-
-    def not_looked(self, pause_s: float) -> None:
-        """Its inbox could not be read; ask again after a pause."""
-        self._asked = False
-        if not self.closed:
-            self._surface.resting.rest(self, pause_s)
-
     def _soon(self) -> None:
         """Advance after everything that happens in this turn of the loop."""
         if not self._scheduled and not self._busy:
@@ -221,22 +217,46 @@ class Runner:
             self._hand_back_when_idle()
             return
         now_ms = self._surface.clock.now_ms()
-        if self._resume_at_ms is not None and now_ms >= self._resume_at_ms:
-            if not self._asked:
-                self._asked = True
-                self._surface.resting.stir(self)
-                self._surface.look(self)
-            return
+        moment_ms = self._resume_at_ms
+        if moment_ms is None or not (self._rested or now_ms >= moment_ms):
+            self._decide_and_commit(now_ms)
+        else:
+            self._decide_and_commit(max(now_ms, moment_ms), not_before_ms=moment_ms)
+
+    def _decide_and_commit(self, now_ms: int, not_before_ms: int | None = None) -> None:
+        generation = self.held.generation
         transition = self.decide(now_ms)
         if transition is None:
             return
-        if not transition.writes:
+        if not transition.writes and not_before_ms is None:
             self._act(transition)
             self._give_turn()
             return
         self._busy = True
         commit = commit_of(transition, self.record, self.record.epoch, self.seen)
-        self._surface.submit(commit, lambda verdict: self._answered(transition, verdict))
+        if not_before_ms is None:
+            self._surface.submit(commit, lambda verdict: self._answered(transition, verdict))
+        else:
+            commit.not_before_ms = not_before_ms
+            self._submit_in_time(transition, commit, generation)
+
+    def _submit_in_time(self, transition: Transition, commit: Commit, generation: int) -> None:
+        """A commit that time decided, of a run that had come to ``generation`` before."""
+        if self.closed:
+            return
+
+        def answer(verdict: CommitVerdict | None) -> None:
+            if self.closed or verdict not in (CommitVerdict.EARLY, CommitVerdict.UNHEARD):
+                self._answered(transition, verdict)
+            elif verdict is CommitVerdict.EARLY:
+                assert commit.not_before_ms is not None
+                delay_s = self._surface.clock.seconds_until(commit.not_before_ms)
+                again = partial(self._submit_in_time, transition, commit, generation)
+                self._timer = asyncio.get_running_loop().call_later(delay_s, again)
+            else:
+                self._hand_back(transition.after_seq, generation, then=self._surface.wake)
+
+        self._surface.submit(commit, answer)
 
     def decide(self, now_ms: int) -> Transition | None:
         """The next transition; None (and the run dropped) if this library is at fault."""
@@ -302,7 +322,7 @@ class Runner:
                 self._timer = asyncio.get_running_loop().call_later(delay_s, self._go_on)
             else:
                 self._resume_at_ms = transition.resume_at_ms
-                self._surface.resting.rest(self, delay_s)
+                self._surface.resting.rest(self, max(0.0, delay_s - self._surface.lead_s))
 
     def may_begin(self) -> bool:
         """Whether handlers may begin. Once the lease has ended they may not: whoever took the
@@ -313,10 +333,12 @@ class Runner:
 
     def time_is_up(self) -> None:
         """It has rested."""
+        self._rested = True
         self._soon()
 
     def _cancel_timer(self) -> None:
         self._resume_at_ms = None
+        self._rested = False
         self._surface.resting.stir(self)
         if self._timer is not None:
             self._timer.cancel()
@@ -384,27 +406,38 @@ class Runner:
         self._soon()
 
     def _hand_back_when_idle(self) -> None:
-        if self._out:
-            return
+        if not self._out:
+            self._hand_back(self.held.length, self.held.generation)
+
+    def _hand_back(
+        self, length: int, generation: int, then: Callable[[], None] | None = None
+    ) -> None:
+        """Give the run up as it stands in the store, with so many entries, due at once."""
         self._busy = True
         self._cancel_timer()
         last = None
         if self._waiting is not None:
             last = Transition(
-                after_seq=self.held.length,
+                after_seq=length,
                 status=self.status,
-                generation=self.held.generation,
+                generation=generation,
                 waiting=self._waiting,
                 failure=self._failure,
             )
         commit = hand_back(
             self.record,
             last,
-            after_seq=self.held.length,
+            after_seq=length,
             seen=self.seen,
             now_ms=self._surface.clock.now_ms(),
         )
-        self._surface.submit(commit, lambda verdict: self.drop())
+
+        def answer(verdict: CommitVerdict | None) -> None:
+            self.drop()
+            if then is not None:
+                then()
+
+        self._surface.submit(commit, answer)
 
     def lose(self, why: str) -> None:
         """The run is not ours, or it cannot be known: say so and drop it."""

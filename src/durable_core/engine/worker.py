@@ -91,7 +91,7 @@ class Worker:
         self._empty = asyncio.Event()
         self._complaints = Complaints(log)
         self._hurried = False  # whoever drains it was cancelled: no more grace
-        self._inboxes = Inboxes(shared.store, self._held, entropy=shared.host.entropy, log=log)
+        self._inboxes = Inboxes(shared.store, self._held, log)
         self.resting: Resting[Runner] = Resting()
         self._executor: Executor | None = None
         self._around = Surroundings(
@@ -339,10 +339,6 @@ class Worker:
         for runner in turns:
             runner.turn()
 
-    def look(self, runner: Runner) -> None:
-        """Have its inbox read before time decides."""
-        self._inboxes.look_for(runner)
-
     def submit(self, commit: Commit, answer: Answer) -> None:
         """Have this written."""
         self._committer.submit(commit, answer)
@@ -359,6 +355,11 @@ class Worker:
     def backoff(self) -> Backoff:
         """Pauses for a store that cannot be reached."""
         return Backoff(self._host.entropy)
+
+    @property
+    def lead_s(self) -> float:
+        """How long before a moment a commit for it may be sent."""
+        return self._host.lead_s
 
     @property
     def patience_s(self) -> float:

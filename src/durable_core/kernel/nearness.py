@@ -6,8 +6,9 @@ between two claims for what falls due, so this is enough to have all of it in it
 
 1. A run rests where nothing was recorded just now and its moment is near. Where something was,
    the lease is given up by the same commit, which says what the run waits for, too.
-2. Time does not decide by what was claimed: before it does, the inbox is read again (``Inboxes``
-   in the engine), so nothing that was acknowledged before the moment is passed over.
+2. What was claimed is not all that was acknowledged before the moment. So what time decides then
+   is committed with ``Commit.not_before_ms`` (``Runner`` in the engine): the store refuses it where
+   a message has come meanwhile.
 3. A worker that dies meanwhile delays the run by its lease, as it does any run it holds.
 """
 

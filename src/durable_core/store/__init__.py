@@ -20,7 +20,10 @@ many runs, and every verb is atomic: all of it happens, or none. Rules an adapte
 5. *Claim.* A run is claimable when it is due, whoever held it last; claiming one that still has
    another owner (whose lease expired) counts one worker death, and a commit with entries sets
    that count back to zero. An owner that claims its own run again lives: that is no death.
-6. *Errors.* No exception of a driver leaves the adapter. What may have committed is reported as
+6. *Time's decisions.* A commit that time decided (``not_before_ms``) lands only if no message
+   was acknowledged before that moment and is unknown to the holder: clock and inbox are looked
+   at when its lease row is locked.
+7. *Errors.* No exception of a driver leaves the adapter. What may have committed is reported as
    ``StoreUnavailableError(outcome_unknown=True)``, never re-sent.
 
 Times are integers in ms since 1970 UTC. Texts that look like JSON are opaque to adapters.

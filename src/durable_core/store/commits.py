@@ -24,6 +24,8 @@ class Commit:
     With ``finished`` the run has ended: its lease row goes, an outcome stands, open tokens are
     closed. With ``release`` the lease is given up; otherwise the worker keeps it. With ``renews``
     the entries up to ``after_seq`` are removed: the journal begins with those of this commit.
+    ``not_before_ms`` is set where time decided: the commit is refused while the store's clock
+    shows less, and while a message newer than ``seen`` has come, which should have been heard.
     """
 
     run_id: str
@@ -43,16 +45,21 @@ class Commit:
     finished: bool = False
     release: Release | None = None
     renews: bool = False
+    not_before_ms: int | None = None
 
 
 class CommitVerdict(enum.Enum):
-    """What became of one commit."""
+    """What became of one commit; where several would do, in this order."""
 
     APPLIED = "applied"
     FENCED = "fenced"
     """The epoch is not the current one, or the run has ended; nothing was written."""
     CONFLICT = "conflict"
     """The journal does not end at ``after_seq``; nothing was written."""
+    EARLY = "early"
+    """It is not ``not_before_ms`` yet; nothing was written."""
+    UNHEARD = "unheard"
+    """It is, but a message newer than ``seen`` has come; nothing was written."""
 
 
 @attrs.frozen(slots=True, kw_only=True)

@@ -77,7 +77,9 @@ class Store(Protocol):
     async def settled(self, commits: Sequence[Commit]) -> tuple[CommitVerdict, ...]:
         """After an unknown outcome: which of these commits landed (a keyed re-read). *Applied*
         did; *conflict* did not, and its lease is still held: it may be sent again; *fenced* did
-        not or, without entries, cannot be told from what came after: the lease is gone."""
+        not or, without entries, cannot be told from what came after: the lease is gone. One with
+        ``not_before_ms`` and without entries that keeps the lease leaves nothing to tell it by: it
+        did not land, as long as the lease is held."""
         ...
 
     async def renew(self, leases: Sequence[Lease], *, lease_ms: int) -> RenewResult:

@@ -137,8 +137,11 @@ class Wish:
     finished: bool
     release: Release | None
     renews: bool
+    by_time_in_ms: int | None
 
-    def commit(self, runs: Sequence[RunRecord], mail: Mapping[str, Sequence[int]]) -> Commit:
+    def commit(
+        self, runs: Sequence[RunRecord], mail: Mapping[str, Sequence[int]], now_ms: int
+    ) -> Commit:
         """The commit, for one of these runs as they stand."""
         run = runs[self.which % len(runs)]
         seqs = mail.get(run.run_id, ())
@@ -161,6 +164,7 @@ class Wish:
             finished=self.finished,
             release=self.release,
             renews=self.renews,
+            not_before_ms=None if self.by_time_in_ms is None else now_ms + self.by_time_in_ms,
         )
 
 
@@ -184,6 +188,7 @@ wishes = st.builds(
     finished=st.sampled_from((False, False, False, True)),
     release=releases,
     renews=st.sampled_from((False,) * 7 + (True,)),
+    by_time_in_ms=st.sampled_from((None,) * 5 + (-10, 0, 1)),
 )
 leases = st.builds(Lease, run_id=run_ids, epoch=st.integers(0, 3), seen=st.integers(0, 3))
 filters = st.builds(
@@ -274,7 +279,7 @@ class StoreAgreement(RuleBasedStateMachine):
         inbox = self.all(lambda store: store.inbox(leases))
         mail = {run_id: [message.seq for message in inbox[run_id]] for run_id in inbox}
         runs = held or list(found.values())
-        return [wish.commit(runs, mail) for wish in wished if runs]
+        return [wish.commit(runs, mail, self.clock()) for wish in wished if runs]
 
     @precondition(lambda self: "transaction" not in self.lacks)
     @rule(wish=wishes)

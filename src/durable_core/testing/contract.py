@@ -19,7 +19,8 @@ store that cannot do one says why, and its tests are skipped with that reason::
 
 The tests are coroutines: run them with pytest-asyncio in mode ``auto``. For failures that show
 the values they compare, register ``durable_core.testing.contract_leases``, ``_messages``,
-``_retention`` and ``_runs`` with ``pytest.register_assert_rewrite`` in a ``conftest.py``.
+``_retention``, ``_runs`` and ``_time`` with ``pytest.register_assert_rewrite`` in a
+``conftest.py``.
 """
 
 from __future__ import annotations
@@ -29,9 +30,17 @@ from .contract_leases import ClaimContract, CommitContract
 from .contract_messages import MessageContract
 from .contract_retention import RetentionContract
 from .contract_runs import RunContract
+from .contract_time import TimeContract
 
 __all__ = ["HandClock", "StoreContract"]
 
 
-class StoreContract(RunContract, ClaimContract, CommitContract, MessageContract, RetentionContract):
+class StoreContract(
+    RunContract,
+    ClaimContract,
+    CommitContract,
+    TimeContract,
+    MessageContract,
+    RetentionContract,
+):
     """All parts of the contract."""

@@ -267,6 +267,11 @@ class State:
             return CommitVerdict.FENCED
         if run.entry_count != commit.after_seq:
             return CommitVerdict.CONFLICT
+        if commit.not_before_ms is not None:
+            if now < commit.not_before_ms:
+                return CommitVerdict.EARLY
+            if any(seq > commit.seen for seq in run.inbox):
+                return CommitVerdict.UNHEARD
         if commit.renews:
             run.entries, run.removed = [], commit.after_seq
         if commit.entries:
@@ -327,6 +332,8 @@ class State:
             first = commit.after_seq + 1
             return [epoch for epoch, e in run.entries if e.seq == first] == [commit.epoch]
         given_up = commit.finished or commit.release is not None
+        if commit.not_before_ms is not None and not given_up:
+            return False
         return (
             run.epoch == commit.epoch
             and run.ended == commit.finished

@@ -235,6 +235,7 @@ class World:
             executor=lambda count: InlineExecutor(),
             fallback_poll_s=None,
             renew_in_thread=False,
+            lead_s=0.0,  # the timers of a simulated loop are exact
             calling=self._around_handler,
             driving=self._around_body,
         )

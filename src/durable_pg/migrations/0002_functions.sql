@@ -465,12 +465,13 @@ END
 $$;
 
 -- Apply transitions of different runs: entries, lease rows, consumed messages, tokens. Verdicts:
--- 0 applied, 1 fenced, 2 conflict.
+-- 0 applied, 1 fenced, 2 conflict, 3 early, 4 unheard.
 CREATE FUNCTION "durable".apply_v1(
     p_now bigint,
     c_run text[], c_epoch bigint[], c_after bigint[], c_count bigint[], c_status text[],
     c_generation bigint[], c_seen bigint[], c_waiting text[], c_failure text[],
     c_finished boolean[], c_released boolean[], c_due bigint[], c_pin text[], c_renews boolean[],
+    c_not_before bigint[],
     e_of bigint[], e_run text[], e_epoch bigint[], e_seq bigint[], e_kind text[], e_unit text[],
     e_attempt bigint[], e_at bigint[], e_payload bytea[], e_encoding text[], e_meta text[],
     e_format bigint[],
@@ -494,10 +495,17 @@ BEGIN
         CASE
             WHEN l.owner IS NULL OR l.epoch <> c.epoch THEN 1
             WHEN l.entry_count <> c.after THEN 2
+            WHEN c.not_before IS NULL THEN 0
+            WHEN v_now < c.not_before THEN 3
+            WHEN l.arrived > c.seen AND EXISTS (
+                SELECT 1 FROM "durable".inbox i WHERE i.run_id = l.run_id AND i.seq > c.seen
+            ) THEN 4
+            WHEN EXISTS (SELECT 1 FROM "durable".posted p WHERE p.run_id = l.run_id) THEN 4
             ELSE 0
         END::smallint ORDER BY c.nr
     ) INTO v_verdicts
-    FROM unnest(c_run, c_epoch, c_after) WITH ORDINALITY c (run_id, epoch, after, nr)
+    FROM unnest(c_run, c_epoch, c_after, c_seen, c_not_before)
+        WITH ORDINALITY c (run_id, epoch, after, seen, not_before, nr)
     LEFT JOIN "durable".lease l ON l.run_id = c.run_id;
     IF true = ANY (c_renews) THEN
         DELETE FROM "durable".entry e
@@ -609,6 +617,7 @@ CREATE FUNCTION "durable".commit_v1(
     c_run text[], c_epoch bigint[], c_after bigint[], c_count bigint[], c_status text[],
     c_generation bigint[], c_seen bigint[], c_waiting text[], c_failure text[],
     c_finished boolean[], c_released boolean[], c_due bigint[], c_pin text[], c_renews boolean[],
+    c_not_before bigint[],
     e_of bigint[], e_run text[], e_epoch bigint[], e_seq bigint[], e_kind text[], e_unit text[],
     e_attempt bigint[], e_at bigint[], e_payload bytea[], e_encoding text[], e_meta text[],
     e_format bigint[],
@@ -626,8 +635,8 @@ AS $$
 DECLARE
     v_verdicts smallint[] := "durable".apply_v1(
         p_now, c_run, c_epoch, c_after, c_count, c_status, c_generation, c_seen, c_waiting,
-        c_failure, c_finished, c_released, c_due, c_pin, c_renews, e_of, e_run, e_epoch, e_seq, e_kind,
-        e_unit, e_attempt, e_at, e_payload, e_encoding, e_meta, e_format, i_of, i_run, i_seq,
+        c_failure, c_finished, c_released, c_due, c_pin, c_renews, c_not_before, e_of, e_run, e_epoch,
+        e_seq, e_kind, e_unit, e_attempt, e_at, e_payload, e_encoding, e_meta, e_format, i_of, i_run, i_seq,
         '{}', '{}', '{}', '{}'
     );
 BEGIN
@@ -653,6 +662,7 @@ CREATE FUNCTION "durable".commit_all_v1(
     c_run text[], c_epoch bigint[], c_after bigint[], c_count bigint[], c_status text[],
     c_generation bigint[], c_seen bigint[], c_waiting text[], c_failure text[],
     c_finished boolean[], c_released boolean[], c_due bigint[], c_pin text[], c_renews boolean[],
+    c_not_before bigint[],
     e_of bigint[], e_run text[], e_epoch bigint[], e_seq bigint[], e_kind text[], e_unit text[],
     e_attempt bigint[], e_at bigint[], e_payload bytea[], e_encoding text[], e_meta text[],
     e_format bigint[],
@@ -686,8 +696,8 @@ DECLARE
 BEGIN
     v_verdicts := "durable".apply_v1(
         p_now, c_run, c_epoch, c_after, c_count, c_status, c_generation, c_seen, c_waiting,
-        c_failure, c_finished, c_released, c_due, c_pin, c_renews, e_of, e_run, e_epoch, e_seq, e_kind,
-        e_unit, e_attempt, e_at, e_payload, e_encoding, e_meta, e_format, i_of, i_run, i_seq, t_of,
+        c_failure, c_finished, c_released, c_due, c_pin, c_renews, c_not_before, e_of, e_run, e_epoch,
+        e_seq, e_kind, e_unit, e_attempt, e_at, e_payload, e_encoding, e_meta, e_format, i_of, i_run, i_seq, t_of,
         t_run, t_token, t_opened
     );
     v_now := coalesce(p_now, "durable".now_ms_v1());

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from durable_core.store import Commit, CommitResult, CommitVerdict
 
@@ -34,7 +34,9 @@ def _apply(commits: Sequence[Commit], now: int) -> Steps[Sequence[CommitVerdict]
     run_ids = [one.run_id for one in commits]
     rows = yield Query(queries.LOCK_LEASES, (run_ids,))
     leases = {row[0]: row for row in rows}
-    verdicts = [_verdict(one, leases.get(one.run_id)) for one in commits]
+    by_time = [one for one in commits if one.not_before_ms is not None]
+    unheard: set[str] = (yield from _unheard(by_time)) if by_time else set()
+    verdicts = [_verdict(one, leases.get(one.run_id), now, unheard) for one in commits]
     applied = applied_of(commits, verdicts)
     yield from _write(applied)
     unseen = yield from _unseen(applied, leases)
@@ -43,13 +45,28 @@ def _apply(commits: Sequence[Commit], now: int) -> Steps[Sequence[CommitVerdict]
     return verdicts
 
 
-def _verdict(one: Commit, lease: Row | None) -> CommitVerdict:
+def _unheard(by_time: Sequence[Commit]) -> Steps[set[str]]:
+    """Runs with messages that their holders have not seen, in their inbox or on their way."""
+    known = columns([(one.run_id, one.seen) for one in by_time], 2)
+    in_inbox = yield Query(queries.UNSEEN, known)
+    posted = yield Query(queries.POSTED_TO, (known[0],))
+    return {row[0] for row in (*in_inbox, *posted)}
+
+
+def _verdict(one: Commit, lease: Row | None, now: int, unheard: Set[str]) -> CommitVerdict:
     if lease is None:
         return CommitVerdict.FENCED
     _, epoch, _, entry_count, owner, _ = lease
     if owner is None or epoch != one.epoch:
         return CommitVerdict.FENCED
-    return CommitVerdict.APPLIED if entry_count == one.after_seq else CommitVerdict.CONFLICT
+    if entry_count != one.after_seq:
+        return CommitVerdict.CONFLICT
+    if one.not_before_ms is not None:
+        if now < one.not_before_ms:
+            return CommitVerdict.EARLY
+        if one.run_id in unheard:
+            return CommitVerdict.UNHEARD
+    return CommitVerdict.APPLIED
 
 
 def _write(applied: Sequence[Commit]) -> Steps[None]:
