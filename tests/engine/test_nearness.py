@@ -367,6 +367,32 @@ def test_a_worker_that_stops_while_an_early_commit_waits_hands_the_run_back(scen
     scene.play(main)
 
 
+def test_a_run_waits_for_a_clock_that_was_set_back_as_it_would_have_waited_before(
+    scene: Scene,
+) -> None:
+    """It is not held meanwhile."""
+    workflow = sleeps(scene)
+    back_ms = 0
+    scene.store = Slow(lambda: scene.time.now_ms() - back_ms)
+
+    async def main() -> None:
+        nonlocal back_ms
+        async with scene.engine(workflow) as engine, engine.worker():
+            run = await engine.start(workflow)
+            await asyncio.sleep(1)
+            await until_at_rest(scene, engine, run.id)
+            back_ms = 3_000
+            await asyncio.sleep(2)
+            assert CommitVerdict.EARLY in scene.store.verdicts
+            assert (await run.info()).status == "suspended"
+            assert (await run.result(timeout=10))["a"] == 1
+
+    scene.play(main)
+    assert scene.called_at[0] - back_ms - scene.began_ms == pytest.approx(
+        5_000 + 2 * TAKES_MS, abs=1
+    )
+
+
 # --- places --------------------------------------------------------------------------------------
 
 

@@ -29,6 +29,7 @@ from ..errors import DurableError
 from ..kernel.event import AttemptStopped, Event
 from ..kernel.failure import Failure
 from ..kernel.invariants import check_transition
+from ..kernel.nearness import NEAR_MS
 from ..kernel.outcome import Transition
 from ..kernel.reports import Report
 from ..kernel.run import RunStatus, Waiting
@@ -238,9 +239,11 @@ class Runner:
             self._surface.submit(commit, lambda verdict: self._answered(transition, verdict))
         else:
             commit.not_before_ms = not_before_ms
-            self._submit_in_time(transition, commit, generation)
+            self._submit_in_time(transition, commit, not_before_ms, generation)
 
-    def _submit_in_time(self, transition: Transition, commit: Commit, generation: int) -> None:
+    def _submit_in_time(
+        self, transition: Transition, commit: Commit, moment_ms: int, generation: int
+    ) -> None:
         """A commit that time decided, of a run that had come to ``generation`` before."""
         if self.closed:
             return
@@ -248,11 +251,14 @@ class Runner:
         def answer(verdict: CommitVerdict | None) -> None:
             if self.closed or verdict not in (CommitVerdict.EARLY, CommitVerdict.UNHEARD):
                 self._answered(transition, verdict)
-            elif verdict is CommitVerdict.EARLY:
-                assert commit.not_before_ms is not None
-                delay_s = self._surface.clock.seconds_until(commit.not_before_ms)
-                again = partial(self._submit_in_time, transition, commit, generation)
-                self._timer = asyncio.get_running_loop().call_later(delay_s, again)
+                return
+            clock = self._surface.clock
+            # Else the store's clock was set back, or the worker stops: somebody else may wait.
+            waits = clock.now_ms() >= moment_ms - NEAR_MS and not self._surface.draining
+            if verdict is CommitVerdict.EARLY and waits:
+                again = partial(self._submit_in_time, transition, commit, moment_ms, generation)
+                loop = asyncio.get_running_loop()
+                self._timer = loop.call_later(clock.seconds_until(moment_ms), again)
             else:
                 self._hand_back(transition.after_seq, generation, then=self._surface.wake)
 
