@@ -23,6 +23,7 @@ from . import journal as j
 from . import saga
 from .decide import decide_undo
 from .draft import Draft
+from .empty import NO_DICT
 from .event import MessageKind
 from .failure import Failure, failure_to_plain
 from .fold import Fold, UnitState
@@ -49,7 +50,7 @@ class Ender:
 
     def __init__(self, in_flight: Mapping[AttemptKey, Attempt]) -> None:
         self._in_flight = in_flight
-        self._told: dict[tuple[UnitKey, str], None] = {}  # live children, and how
+        self._told: dict[tuple[UnitKey, str], None] = NO_DICT  # live children, and how
         self._tokens_closed = False
         self._queue: list[UnitKey] | None = None
         self.next_undo: tuple[AttemptKey | None, tuple[AttemptKey, int] | None] = (None, None)
@@ -79,6 +80,7 @@ class Ender:
         assert state.child_id is not None
         if (state.cancel_requested and mode == "compensate") or (unit, mode) in self._told:
             return
+        self._told = self._told or {}
         self._told[unit, mode] = None
         draft.record(j.ChildCancelRequested, unit, child_id=state.child_id)
         draft.messages.append(

@@ -19,6 +19,7 @@ from typing import Any
 
 from ..errors import EncodingError
 from . import journal as j
+from .empty import NO_DICT, NO_LIST
 from .failure import Failure
 from .ids import UnitKey
 from .tables import (
@@ -119,13 +120,13 @@ class Fold:
         self.generation = 1
         self.input: Payload | None = None  # of this generation, when it is not the run's own
         self.stopped_seq: int | None = None  # from which entry on the program is told no more
-        self.units: dict[UnitKey, UnitState] = {}
-        self.undos: dict[UnitKey, UnitState] = {}
-        self.completed: list[UnitKey] = []  # calls and children, in commit order
-        self.open_units: dict[UnitKey, UnitState] = {}  # begun and not ended
-        self.open_undos: dict[UnitKey, UnitState] = {}
-        self.live_children: dict[UnitKey, UnitState] = {}
-        self.tokens: dict[str, tuple[UnitKey, bool]] = {}  # open ones; True: of a compensator
+        self.units: dict[UnitKey, UnitState] = NO_DICT
+        self.undos: dict[UnitKey, UnitState] = NO_DICT
+        self.completed: list[UnitKey] = NO_LIST  # calls and children, in commit order
+        self.open_units: dict[UnitKey, UnitState] = NO_DICT  # begun and not ended
+        self.open_undos: dict[UnitKey, UnitState] = NO_DICT
+        self.live_children: dict[UnitKey, UnitState] = NO_DICT
+        self.tokens: dict[str, tuple[UnitKey, bool]] = NO_DICT  # open; True: of a compensator
         self.paused: j.RunPaused | None = None
         self.parked: j.RunParked | None = None
         self.cancel: j.CancelRequested | None = None
@@ -159,12 +160,14 @@ class Fold:
             raise self._corrupt(entry, f"it should be number {self.length + 1}")
         kind = entry.kind
         if kind in UNIT_KINDS:
-            self._move(self.units, self.open_units, UNIT_MOVES, entry)
+            self.units = self.units or {}
+            self._move(self.units, UNIT_MOVES, entry, undoing=False)
         elif kind in UNDO_KINDS:
             state = self.units.get(entry.unit)
             if state is None or state.status is not UnitStatus.COMPLETED:
                 raise self._corrupt(entry, "the unit is not completed")
-            self._move(self.undos, self.open_undos, UNDO_MOVES, entry)
+            self.undos = self.undos or {}
+            self._move(self.undos, UNDO_MOVES, entry, undoing=True)
         else:
             _RUN_ENTRIES[type(entry)](self, entry)
             self.going = (
@@ -182,9 +185,10 @@ class Fold:
     def _move(
         self,
         states: dict[UnitKey, UnitState],
-        still_open: dict[UnitKey, UnitState],
         moves: Mapping[UnitStatus, Mapping[str, UnitStatus]],
         entry: j.Entry,
+        *,
+        undoing: bool,
     ) -> None:
         state = states.get(entry.unit)
         if state is None:
@@ -203,9 +207,13 @@ class Fold:
             state.since_ms = entry.at_ms
             if status in UNIT_ENDED:
                 state.ended_seq = entry.seq
-                still_open.pop(entry.unit, None)
+                (self.open_undos if undoing else self.open_units).pop(entry.unit, None)
+            elif undoing:
+                self.open_undos = self.open_undos or {}
+                self.open_undos[entry.unit] = state
             else:
-                still_open[entry.unit] = state
+                self.open_units = self.open_units or {}
+                self.open_units[entry.unit] = state
         _UNIT_ENTRIES[type(entry)](self, state, entry)
 
     def _corrupt(self, entry: j.Entry, why: str) -> EncodingError:
@@ -221,6 +229,7 @@ class Fold:
         if isinstance(entry, j.UnitCompleted):
             state.verdict = entry.verdict
             state.name = entry.name or state.name
+        self.completed = self.completed or []
         self.completed.append(entry.unit)
         self.live_children.pop(entry.unit, None)
         self._drop_token(state)
@@ -250,6 +259,7 @@ class Fold:
         state.token = entry.token
         state.name = getattr(entry, "name", None) or state.name
         undo = isinstance(entry, j.CompensationSuspended)
+        self.tokens = self.tokens or {}
         self.tokens[entry.token] = (entry.unit, undo)
 
     def _resumed(self, state: UnitState, entry: Any) -> None:
@@ -261,6 +271,7 @@ class Fold:
 
     def _undo_registered(self, state: UnitState, entry: Any) -> None:
         state.payload = NULL
+        self.completed = self.completed or []
         self.completed.append(entry.unit)
 
     def _timer_started(self, state: UnitState, entry: Any) -> None:
@@ -276,6 +287,7 @@ class Fold:
     def _child_started(self, state: UnitState, entry: Any) -> None:
         state.child_id = entry.child_id
         state.name = entry.workflow
+        self.live_children = self.live_children or {}
         self.live_children[entry.unit] = state
 
     def _child_cancel_requested(self, state: UnitState, entry: Any) -> None:
@@ -346,10 +358,10 @@ class Fold:
             and not isinstance(state.verdict, Failure)
         }
         self.units = keep
-        self.undos = {}
-        self.open_units = {}
-        self.open_undos = {}
-        self.tokens = {}
+        self.undos = NO_DICT
+        self.open_units = NO_DICT
+        self.open_undos = NO_DICT
+        self.tokens = NO_DICT
         self.completed = [unit for unit in self.completed if unit in keep]
 
     def _rollback_requested(self, entry: j.Entry) -> None:
@@ -369,7 +381,7 @@ class Fold:
     def _run_forked(self, entry: j.Entry) -> None:
         for state in self.units.values():
             state.inherited = True
-        self.completed = []
+        self.completed = NO_LIST
 
 
 _UNIT_ENTRIES: Mapping[type[j.Entry], Callable[[Fold, UnitState, Any], None]] = {

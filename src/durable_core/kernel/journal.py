@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import attrs
 
+from .empty import NO_LIST
 from .failure import Failure
 from .ids import RUN_UNIT, UnitKey
 from .value import Payload
@@ -444,13 +445,15 @@ class Journal(Sequence[Entry]):
     __slots__ = ("_length", "_log")
 
     def __init__(self, entries: Sequence[Entry] = ()) -> None:
-        self._log = list(entries)
+        self._log = list(entries) if entries else NO_LIST
         self._length = len(self._log)
 
     def extend(self, entries: Sequence[Entry]) -> Journal:
         """This journal followed by ``entries``."""
         if not entries:
             return self
+        if not self._length:
+            return Journal(entries)
         longer = Journal.__new__(Journal)
         longer._log = self._log if len(self._log) == self._length else list(self)
         longer._log.extend(entries)

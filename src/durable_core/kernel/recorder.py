@@ -20,6 +20,7 @@ from typing import Any
 
 from . import journal as j
 from .draft import Draft
+from .empty import NO_DICT
 from .failure import Failure
 from .fold import Fold
 from .ids import UnitKey
@@ -48,11 +49,11 @@ class Recorder:
         """The transition that is being drawn up; gone when it is."""
         self.replaying = not fold.going or fold.has_begun
         """Whether the program is only catching up with what it did before."""
-        self.units: dict[UnitKey, None] = {}
+        self.units: dict[UnitKey, None] = NO_DICT
         """What was asked for here."""
         self.asked: Container[UnitKey] = ()
         """The steps that were asked for."""
-        self.undos: dict[UnitKey, tuple[Call | Child | None, Undo]] = {}
+        self.undos: dict[UnitKey, tuple[Call | Child | None, Undo]] = NO_DICT
         """Whatever a rollback may have to call; the steps' own compensators too."""
 
     @property
@@ -89,7 +90,12 @@ class Recorder:
         if not self._is_recorded(unit, "undo_registered"):
             self._refuse_if_passed(unit, "an undo")
             self._record(j.UndoRegistered, unit)
-        self.undos[unit] = (None, undo)
+        self.know(unit, None, undo)
+
+    def know(self, unit: UnitKey, step: Call | Child | None, undo: Undo) -> None:
+        """A rollback may have to call this."""
+        self.undos = self.undos or {}
+        self.undos[unit] = (step, undo)
 
     def _is_behind(self) -> bool:
         """Whether something is recorded that was not asked for yet: after a retry, what was kept;
@@ -97,6 +103,7 @@ class Recorder:
         return any(unit not in self.units and unit not in self.asked for unit in self._fold.units)
 
     def _is_recorded(self, unit: UnitKey, family: str) -> bool:
+        self.units = self.units or {}
         self.units[unit] = None
         state = self._fold.units.get(unit)
         if state is None:

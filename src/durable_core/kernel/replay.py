@@ -15,7 +15,7 @@ Must not know entries, time, or what a step's outcome means.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import NondeterminismError
@@ -26,7 +26,7 @@ from .nondeterminism import nondeterminism
 from .outcome import Ending, Outcome, Settled, Won
 from .program import Program
 from .recorder import Recorder
-from .step import All, Ask, Call, Child, First, Join, Step
+from .step import All, Ask, Call, Child, First, Join, Step, Undo
 
 
 class Leaf:
@@ -108,7 +108,6 @@ class Frontier:
         "races",
         "recorder",
         "stands",
-        "undos",
     )
 
     def __init__(self, run_id: str, program: Program, recorder: Recorder) -> None:
@@ -116,7 +115,6 @@ class Frontier:
         self._program = program
         self.recorder = recorder
         self.leaves: dict[UnitKey, Leaf] = {}
-        self.undos = recorder.undos
         recorder.asked = self.leaves
         self.outcome: Outcome | None = None
         self.stands = False
@@ -125,6 +123,11 @@ class Frontier:
         self.failure: Failure | None = None
         self.losers: tuple[Leaf, ...] = ()
         self.races = False  # whether there is a race in what was asked for last
+
+    @property
+    def undos(self) -> Mapping[UnitKey, tuple[Call | Child | None, Undo]]:
+        """Whatever a rollback may have to call."""
+        return self.recorder.undos
 
     @property
     def continues(self) -> bool:
@@ -238,7 +241,7 @@ class Frontier:
             )
         self.leaves[step.unit] = leaf
         if isinstance(step, Call | Child) and step.undo is not None:
-            self.undos[step.unit] = (step, step.undo)
+            self.recorder.know(step.unit, step, step.undo)
 
 
 def _has_race(group: Group) -> bool:

@@ -34,6 +34,7 @@ from . import journal as j
 from .attempting import attempt_of
 from .decide import decide, started
 from .draft import Draft
+from .empty import NO_DICT, NO_LIST
 from .ending import Ender
 from .event import Event, MessageArrived, MessageKind
 from .failure import Failure
@@ -117,14 +118,14 @@ class Held:
         self._fold = Fold.of(run.run_id, journal)
         self._frontier: Frontier | None = None
         self._in_flight: dict[AttemptKey, Attempt] = {}
-        self._ready: dict[AttemptKey, None] = {}  # in order
-        self._dues: list[tuple[int, int, AttemptKey]] = []
+        self._ready: dict[AttemptKey, None] = NO_DICT  # in order
+        self._dues: list[tuple[int, int, AttemptKey]] = NO_LIST
         self._due_number = 0
-        self._awaiting: dict[str, dict[UnitKey, None]] = {}
-        self._undecided: list[Leaf] = []
+        self._awaiting: dict[str, dict[UnitKey, None]] = NO_DICT
+        self._undecided: list[Leaf] = NO_LIST
         self._deaths = run.deaths
         self._ender = Ender(self._in_flight)
-        self._signals: dict[str, deque[MessageArrived]] = {}
+        self._signals: dict[str, deque[MessageArrived]] = NO_DICT
         self._draft = Draft(run, self._fold, 0, self._signals)
 
     @property
@@ -191,8 +192,7 @@ class Held:
         """The program, as far as it gets; then as far towards the end as can be gone."""
         frontier = self._frontier
         if self._undecided or (frontier is not None and not frontier.stands):
-            todo = deque(self._undecided)
-            self._undecided.clear()
+            todo, self._undecided = deque(self._undecided), NO_LIST
             self._drive(todo)
         if self.run.deadline_ms is not None:
             self._pass_deadline()
@@ -226,14 +226,11 @@ class Held:
         assert self._program is not None
         self.close()
         recorder = Recorder(self.run.run_id, self._fold, self._draft)
-        run = self.run
-        if self._fold.input is not None:
-            run = attrs.evolve(run, input=self._fold.input)
+        given = self._fold.input
+        run = self.run if given is None else attrs.evolve(self.run, input=given)
         self._frontier = Frontier(run.run_id, self._program(run, recorder), recorder)
-        self._ready.clear()
-        self._dues.clear()
-        self._awaiting.clear()
-        self._undecided.clear()
+        self._ready = self._awaiting = NO_DICT
+        self._dues = self._undecided = NO_LIST
         self._ender.forget()
         self._drive(deque(), recorded_only=True)
         recorder.replaying = False
@@ -266,6 +263,7 @@ class Held:
             self._look_again(self._leaf(key))
 
     def _take_signal(self, message: MessageArrived) -> None:
+        self._draft.signals = self._signals = self._signals or {}
         self._signals.setdefault(message.name, deque()).append(message)
         units = self._awaiting.get(message.name)
         if units and self._frontier is not None and self._fold.going:
@@ -339,6 +337,7 @@ class Held:
                 is_started = started(step, state) is not None
             if state is None or not (state.ended or is_started):
                 if recorded_only:
+                    self._undecided = self._undecided or []
                     self._undecided.append(leaf)
                     return
                 if not fold.going or fold.parked is not None:
@@ -381,16 +380,19 @@ class Held:
 
     def _wait(self, unit: UnitKey, state: UnitState | None, until_ms: int | None) -> None:
         if state is not None and state.status is UnitStatus.AWAITING and state.signal is not None:
+            self._awaiting = self._awaiting or {}
             self._awaiting.setdefault(state.signal, {})[unit] = None
         if until_ms is not None:
             self._push_due(until_ms, AttemptKey(unit=unit))
 
     def _push_due(self, until_ms: int, key: AttemptKey) -> None:
+        self._dues = self._dues or []
         heapq.heappush(self._dues, (until_ms, self._due_number, key))
         self._due_number += 1
 
     def _make_ready(self, key: AttemptKey) -> None:
         if key not in self._in_flight:
+            self._ready = self._ready or {}
             self._ready[key] = None
 
     def _drop_losers(self, frontier: Frontier) -> None:
@@ -412,12 +414,11 @@ class Held:
                 self._draft.record(j.UnitCancelled, key.unit)
 
     def _queue_undo(self) -> None:
-        ready, due_ms = self._ender.next_undo
+        ready, due = self._ender.next_undo
         if ready is not None:
             self._make_ready(ready)
-        if due_ms is not None:
-            key, until_ms = due_ms
-            self._push_due(until_ms, key)
+        if due is not None:
+            self._push_due(due[1], due[0])
 
     # --- the answer ----------------------------------------------------------------------------
 
@@ -470,15 +471,14 @@ class Held:
         fold = self._fold
         if not self._ready or fold.paused is not None or fold.parked is not None:
             return ()
-        on_the_way = self._fold.going
         assert self._frontier is not None
         attempts = []
         for key in self._ready:
-            if key.compensating or on_the_way:
+            if key.compensating or fold.going:
                 attempt = attempt_of(self._frontier, fold, key)
                 self._in_flight[key] = attempt
                 attempts.append(attempt)
-        self._ready.clear()
+        self._ready = NO_DICT
         return tuple(attempts)
 
     def _resume_at_ms(self, pinned: bool) -> int | None:

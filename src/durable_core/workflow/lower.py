@@ -294,6 +294,7 @@ def _wait(scope: RunScope, node: SignalNode) -> Asks:
     else:
         value = UnitValue(unit, _payload(node.name, outcome), node.type)
     if isinstance(node.signal, str):
+        scope.signals = scope.signals or {}
         scope.signals[node.signal] = (len(scope.book), value)
     return value
 

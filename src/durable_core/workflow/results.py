@@ -17,6 +17,7 @@ from ..codec.payload import Codec
 from ..codec.types import ANY
 from ..errors import EncodingError
 from ..kernel import journal as j
+from ..kernel.empty import NO_DICT, NO_LIST
 from ..kernel.failure import Failure, failure_to_plain
 from ..kernel.ids import UnitKey
 from ..kernel.value import NULL, Payload
@@ -130,8 +131,8 @@ class Book:
     __slots__ = ("_found", "_names")
 
     def __init__(self) -> None:
-        self._names: list[str] = []
-        self._found: dict[str, tuple[int, Value]] = {}
+        self._names: list[str] = NO_LIST
+        self._found: dict[str, tuple[int, Value]] = NO_DICT
 
     def __len__(self) -> int:
         return len(self._names)
@@ -139,6 +140,7 @@ class Book:
     def add(self, name: str, value: Value) -> None:
         """The next step is done. The entries of a parallel can be found by their own names."""
         position = len(self._names)
+        self._names, self._found = self._names or [], self._found or {}
         self._names.append(name)
         self._found[name] = (position, value)
         if isinstance(value, MapValue):

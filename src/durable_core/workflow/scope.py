@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from ..codec.failure import failure_from_exception
 from ..codec.payload import Codec
 from ..codec.types import ANY
+from ..kernel.empty import NO_DICT
 from ..kernel.failure import Failure
 from ..kernel.ids import RUN_UNIT, UnitKey
 from ..kernel.run import RunContext
@@ -42,7 +43,7 @@ class RunScope:
         self.input_type = input_type
         self.handlers = handlers
         self.book = Book()
-        self.signals: dict[str, tuple[int, Value]] = {}
+        self.signals: dict[str, tuple[int, Value]] = NO_DICT
 
     def read_input(self) -> Any:
         """The run's input, a fresh copy."""
