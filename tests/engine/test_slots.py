@@ -83,7 +83,7 @@ async def test_an_attempt_that_is_stopped_before_it_began_gives_its_slot_back(
     if dropped:
         slots.drop(told)
     else:
-        slots.stop(attempt.key, told)
+        slots.stop([attempt.key], told)
     for _ in range(5):
         await asyncio.sleep(0)
     assert (called, freed, slots.wanted) == ([], [1], 0)

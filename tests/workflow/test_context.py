@@ -11,6 +11,7 @@ from tests.workflow.driver import CODEC, Driver, drive
 
 from durable_core.kernel.ids import UnitKey
 from durable_core.kernel.outcome import Attempt, AttemptKey
+from durable_core.kernel.run import RunContext
 from durable_core.workflow import Branch, Invocation, Resumption, StepContext, Undo, Workflow
 
 Context = StepContext[Any, Any]
@@ -54,10 +55,14 @@ def invoke(run: Driver, unit: str, **more: Any) -> Invocation:
     return run.prepare(run.attempt(unit), **more)
 
 
+def log_of(attempt: Attempt, run: RunContext) -> tuple[int, str]:
+    return attempt.number, run.run_id
+
+
 def test_a_handler_is_told_of_its_run_and_attempt() -> None:
     run = one_step(one)
     deadline = datetime(2030, 1, 1, tzinfo=UTC)
-    invocation = run.prepare(run.attempt("a", number=3), deadline=deadline, log="log")
+    invocation = run.prepare(run.attempt("a", number=3), deadline=deadline, log=log_of)
     assert (invocation.function, invocation.args) == (one, (invocation.context,))
     assert (invocation.unit, invocation.step) == (UnitKey.of("a"), "a")
     assert (invocation.result_type, invocation.keeps_result) == (int, True)
@@ -74,7 +79,7 @@ def test_a_handler_is_told_of_its_run_and_attempt() -> None:
         "deps": "deps",
         "resumption": None,
         "deadline": deadline,
-        "log": "log",
+        "log": (3, "run-1"),
     }
     assert repr(invocation.context) == "<StepContext of 'a' in run 'run-1'>"
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ..kernel.program import ProgramFactory
 from ..kernel.transition import Held
-from ..store import ClaimedRun, Commit, EntryRecord, Store
+from ..store import ClaimedRun, Commit, EntryRecord, Lease, Store
 from .mapping import hand_back, journal_of, newest, run_context
 from .shared import Shared
 
@@ -52,9 +52,11 @@ def given_back(claimed: ClaimedRun, now_ms: int) -> Commit:
     """Undoes the claim: the run is due again in a moment, here or elsewhere."""
     record = claimed.run
     return hand_back(
-        record,
-        None,
+        Lease(run_id=record.run_id, epoch=record.epoch, seen=newest(claimed.inbox, 0)),
+        status=record.status,
+        generation=record.generation,
+        waiting=record.waiting,
+        failure=record.failure,
         after_seq=record.entry_count,
-        seen=newest(claimed.inbox, 0),
         now_ms=now_ms + GIVEN_BACK_MS,
     )

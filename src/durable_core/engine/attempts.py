@@ -35,6 +35,7 @@ from ..kernel.failure import Failure
 from ..kernel.limits import Limits
 from ..kernel.outcome import Attempt
 from ..kernel.reports import Report
+from ..kernel.run import RunContext
 from ..kernel.value import NULL
 from ..workflow.invocation import Invocation, UnitScope
 from ..workflow.suspend import Suspend
@@ -97,20 +98,20 @@ class Surroundings:
 class StepLog(logging.LoggerAdapter[logging.Logger]):
     """A handler's logger: its lines carry run, unit and attempt in ``extra``."""
 
-    __slots__ = ("_attempt", "_reporter")
+    __slots__ = ("_attempt", "_run")
     logger = log
 
-    def __init__(self, attempt: Attempt, reporter: Reporter) -> None:
-        """Every attempt has one and few write a line, so ``extra`` waits until it is wanted."""
+    def __init__(self, attempt: Attempt, run: RunContext | Reporter) -> None:
+        """``extra`` waits until a line is written."""
         self._attempt = attempt
-        self._reporter = reporter
+        self._run = run
 
     @property
     def extra(self) -> dict[str, object]:  # type: ignore[override]
         """Which run, workflow, unit and attempt this is."""
         return {
-            "durable_run": self._reporter.run_id,
-            "durable_workflow": self._reporter.workflow,
+            "durable_run": self._run.run_id,
+            "durable_workflow": self._run.workflow,
             "durable_unit": str(self._attempt.key.unit),
             "durable_attempt": self._attempt.number,
         }
@@ -127,7 +128,6 @@ class Call:
     """One attempt, from its start to its report."""
 
     __slots__ = (
-        "_abandoned",
         "_around",
         "_began",
         "_invocation",
@@ -159,7 +159,6 @@ class Call:
         self._stopping = False
         self._settling = False
         self._timed_out = False
-        self._abandoned = False
         self._limit_ms: int | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._invocation: Invocation | None = None
@@ -207,7 +206,6 @@ class Call:
             self._task.cancel()
 
     def _abandon(self) -> None:
-        self._abandoned = True
         if self._invocation is not None:
             self._invocation.context.revoke()
         log.warning(
@@ -300,7 +298,7 @@ class Call:
             deps=around.deps,
             deadline=deadline,
             conn=conn,
-            log=StepLog(attempt, self.reporter),
+            log=StepLog,
         )
         return invocation
 

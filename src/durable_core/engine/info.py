@@ -16,7 +16,7 @@ from ..kernel import journal as j
 from ..kernel.failure import Failure
 from ..kernel.fold import Fold
 from ..kernel.ids import UnitKey
-from ..kernel.run import RunStatus, Waiting
+from ..kernel.run import RunContext, RunStatus, Waiting
 from ..kernel.tables import UnitStatus
 from ..kernel.value import Payload
 from ..store import RunRecord
@@ -121,7 +121,7 @@ class Reader:
             deadline=_maybe(record.deadline_ms),
         )
 
-    def result(self, record: RunRecord, entries: Iterable[j.Entry]) -> Any:
+    def result(self, record: RunRecord | RunContext, entries: Iterable[j.Entry]) -> Any:
         """The result of a completed run. Raises ``EncodingError``."""
         definition = self.definition(record)
         if definition is None:
@@ -141,7 +141,7 @@ class Reader:
         )
         return tuple(self._entry(record, entry, entries, type_of) for entry in entries)
 
-    def definition(self, record: RunRecord) -> Definition | None:
+    def definition(self, record: RunRecord | RunContext) -> Definition | None:
         """The definition of the run, if it is known here."""
         return self._registry.find(record.workflow, record.version)
 

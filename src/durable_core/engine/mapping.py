@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from ..codec.records import (
     entry_from_record,
@@ -17,7 +18,31 @@ from ..kernel.journal import Journal
 from ..kernel.limits import Limits
 from ..kernel.outcome import ChildStart, Outgoing, Transition
 from ..kernel.run import RunContext, RunStatus
-from ..store import Commit, EntryRecord, InboxRecord, Message, NewRun, Release, RunRecord
+from ..store import Commit, EntryRecord, InboxRecord, Lease, Message, NewRun, Release, RunRecord
+
+
+class Parent(Protocol):
+    """Of a run, what its children inherit."""
+
+    @property
+    def run_id(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def queue(self) -> str:
+        """Where it is claimed from."""
+        ...
+
+    @property
+    def priority(self) -> int:
+        """Before which others it is claimed."""
+        ...
+
+    @property
+    def depth(self) -> int:
+        """How many parents it has above it."""
+        ...
 
 
 def run_context(record: RunRecord, limits: Limits) -> RunContext:
@@ -50,13 +75,14 @@ def message_arrived(record: InboxRecord) -> MessageArrived:
     )
 
 
-def commit_of(transition: Transition, record: RunRecord, epoch: int, seen: int) -> Commit:
+def commit_of(transition: Transition, run: Parent, epoch: int, seen: int) -> Commit:
     """A transition as the store commits it. ``seen``: the newest message it was told of."""
     release = None
     if transition.release:
         release = Release(due_at_ms=transition.claim_at_ms, pin=transition.pin)
+    waiting, failure = texts_of(transition)
     return Commit(
-        run_id=record.run_id,
+        run_id=run.run_id,
         epoch=epoch,
         after_seq=transition.after_seq,
         status=transition.status.value,
@@ -64,46 +90,54 @@ def commit_of(transition: Transition, record: RunRecord, epoch: int, seen: int) 
         entries=tuple([entry_to_record(entry) for entry in transition.entries]),
         consumed=transition.consumed,
         seen=seen,
-        children=tuple([new_child(c, record) for c in transition.children])
+        children=tuple([new_child(c, run) for c in transition.children])
         if transition.children
         else (),
         messages=tuple([message_of(m) for m in transition.messages]) if transition.messages else (),
         tokens_opened=transition.tokens_opened,
         tokens_closed=transition.tokens_closed,
-        waiting=waits_to_text(transition.waiting) if transition.waiting else None,
-        failure=None if transition.failure is None else failure_to_text(transition.failure),
+        waiting=waiting,
+        failure=failure,
         finished=transition.ended,
         release=release,
         renews=transition.renews,
     )
 
 
+def texts_of(transition: Transition) -> tuple[str | None, str | None]:
+    """What it waits for and why it fails, as the store keeps them."""
+    waiting = waits_to_text(transition.waiting) if transition.waiting else None
+    failure = None if transition.failure is None else failure_to_text(transition.failure)
+    return waiting, failure
+
+
 def hand_back(
-    record: RunRecord, last: Transition | None, *, after_seq: int, seen: int, now_ms: int
+    lease: Lease,
+    *,
+    status: str,
+    generation: int,
+    waiting: str | None,
+    failure: str | None,
+    after_seq: int,
+    now_ms: int,
 ) -> Commit:
-    """Give the run up as it stands, due at once; ``last`` is its last transition, if any."""
-    status, generation = record.status, record.generation
-    waiting, failure = record.waiting, record.failure
-    if last is not None:
-        status, generation = last.status.value, last.generation
-        waiting = waits_to_text(last.waiting) if last.waiting else None
-        failure = None if last.failure is None else failure_to_text(last.failure)
+    """Give the run up as it stands, due at once."""
     if status == RunStatus.RUNNING.value:
         status = RunStatus.SUSPENDED.value
     return Commit(
-        run_id=record.run_id,
-        epoch=record.epoch,
+        run_id=lease.run_id,
+        epoch=lease.epoch,
         after_seq=after_seq,
         status=status,
         generation=generation,
-        seen=seen,
+        seen=lease.seen,
         waiting=waiting,
         failure=failure,
         release=Release(due_at_ms=now_ms),
     )
 
 
-def new_child(child: ChildStart, parent: RunRecord) -> NewRun:
+def new_child(child: ChildStart, parent: Parent) -> NewRun:
     """A child inherits its parent's queue and priority."""
     return NewRun(
         run_id=child.run_id,

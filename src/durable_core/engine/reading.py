@@ -131,7 +131,7 @@ class Reading:
         timeout_s = arguments.seconds(timeout, what="timeout")
         record = await self._ends.wait_for_result(self._run_id(run_id), timeout_s)
         if isinstance(record, Completed):
-            return self._reader.result(record.record, record.entries)
+            return self._reader.result(record.run, record.entries)
         status = RunStatus(record.status)
         if status is RunStatus.COMPLETED:
             return await self._result(record)

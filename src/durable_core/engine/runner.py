@@ -27,17 +27,16 @@ from typing import Protocol
 
 from ..errors import DurableError
 from ..kernel.event import AttemptStopped, Event
-from ..kernel.failure import Failure
 from ..kernel.invariants import check_transition
 from ..kernel.nearness import NEAR_MS
 from ..kernel.outcome import Transition
 from ..kernel.reports import Report
-from ..kernel.run import RunStatus, Waiting
+from ..kernel.run import RunStatus
 from ..kernel.transition import Held
 from ..store import Commit, CommitVerdict, InboxRecord, Lease, RunRecord, Store
 from .attempts import Call
 from .clock import Backoff, StoreClock
-from .mapping import commit_of, hand_back, message_arrived
+from .mapping import commit_of, hand_back, message_arrived, texts_of
 from .resting import Resting
 from .slots import Slots
 
@@ -118,8 +117,10 @@ class Runner:
         "_turns",
         "_waiting",
         "closed",
+        "epoch",
         "held",
-        "record",
+        "priority",
+        "queue",
         "run_id",
         "seen",
         "status",
@@ -127,7 +128,10 @@ class Runner:
 
     def __init__(self, surface: Surface, record: RunRecord, held: Held) -> None:
         self.run_id = record.run_id
-        self.record = record
+        # The record itself would be half a kilobyte that nobody asks for any more.
+        self.epoch = record.epoch
+        self.queue = record.queue
+        self.priority = record.priority
         self.held = held
         self.status = RunStatus(record.status)
         self.seen = 0  # the highest message number that was taken in
@@ -137,8 +141,7 @@ class Runner:
         self._busy = False  # a commit is in flight, or a transaction has the run to itself
         self._scheduled = False
         self._out = 0  # attempts started and not reported on
-        self._waiting: tuple[Waiting, ...] | None = None  # None: nothing was applied yet
-        self._failure: Failure | None = None
+        self._waiting, self._failure = record.waiting, record.failure  # as of the last commit
         self._timer: asyncio.TimerHandle | None = None
         self._resume_at_ms: int | None = None  # until which it rests
         self._rested = False  # because that is about to come
@@ -147,7 +150,12 @@ class Runner:
     @property
     def workflow(self) -> str:
         """The workflow's name."""
-        return self.record.workflow
+        return self.held.run.workflow
+
+    @property
+    def depth(self) -> int:
+        """How many parents it has above it."""
+        return self.held.run.depth
 
     @property
     def surface(self) -> Surface:
@@ -157,7 +165,7 @@ class Runner:
     @property
     def lease(self) -> Lease:
         """The lease as it stands."""
-        return Lease(run_id=self.record.run_id, epoch=self.record.epoch, seen=self.seen)
+        return Lease(run_id=self.run_id, epoch=self.epoch, seen=self.seen)
 
     # --- what comes in -------------------------------------------------------------------------
 
@@ -234,7 +242,7 @@ class Runner:
             self._give_turn()
             return
         self._busy = True
-        commit = commit_of(transition, self.record, self.record.epoch, self.seen)
+        commit = commit_of(transition, self, self.epoch, self.seen)
         if not_before_ms is None:
             self._surface.submit(commit, lambda verdict: self._answered(transition, verdict))
         else:
@@ -299,21 +307,21 @@ class Runner:
     def applied(self, transition: Transition) -> None:
         """The transition is durable: act on it, and go on with what gathered meanwhile."""
         self.status = transition.status
-        self._waiting, self._failure = transition.waiting, transition.failure
         self._surface.committed(self, transition)
         if self.closed:
             return  # it was lost meanwhile; those it concerns are told all the same
         if transition.ended or transition.release:
             self.drop()
             return
+        self._waiting, self._failure = texts_of(transition)
         self._act(transition)
         if not self._give_turn() and self._events:
             self._soon()
 
     def _act(self, transition: Transition) -> None:
         slots = self._surface.slots
-        for key in transition.stop:
-            slots.stop(key, self)
+        if transition.stop:
+            slots.stop(transition.stop, self)
         if self._surface.draining:
             self._soon()
             return
@@ -421,20 +429,13 @@ class Runner:
         """Give the run up as it stands in the store, with so many entries, due at once."""
         self._busy = True
         self._cancel_timer()
-        last = None
-        if self._waiting is not None:
-            last = Transition(
-                after_seq=length,
-                status=self.status,
-                generation=generation,
-                waiting=self._waiting,
-                failure=self._failure,
-            )
         commit = hand_back(
-            self.record,
-            last,
+            self.lease,
+            status=self.status.value,
+            generation=generation,
+            waiting=self._waiting,
+            failure=self._failure,
             after_seq=length,
-            seen=self.seen,
             now_ms=self._surface.clock.now_ms(),
         )
 

@@ -8,7 +8,7 @@ does not keep the others out.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ..kernel.event import AttemptStopped
 from ..kernel.outcome import Attempt, AttemptKey
@@ -24,7 +24,8 @@ class Slots:
         self._on_free = on_free
         self._taken = 0
         self._waiting: dict[Reporter, dict[AttemptKey, Attempt]] = {}
-        self._calls: dict[Reporter, dict[AttemptKey, Call]] = {}
+        self._calls: dict[Reporter, list[Call]] = {}
+        # A list: most runs have one call at a time, and a dict of one is 230 bytes.
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -39,29 +40,30 @@ class Slots:
         else:
             self._waiting.setdefault(reporter, {})[attempt.key] = attempt
 
-    def stop(self, key: AttemptKey, reporter: Reporter) -> None:
-        """Cancel this attempt; it is reported as stopped, or as whatever it came to."""
-        call = self._calls.get(reporter, {}).get(key)
-        if call is not None:
-            call.stop()
-        elif self._waiting.get(reporter, {}).pop(key, None) is not None:
-            self._forget_if_empty(reporter)
-            reporter.attempt_ended(AttemptStopped(key))
+    def stop(self, keys: Iterable[AttemptKey], reporter: Reporter) -> None:
+        """Cancel these attempts; each is reported as stopped, or as whatever it came to."""
+        calls = {call.attempt.key: call for call in self._calls.get(reporter, ())}
+        for key in keys:
+            if key in calls:
+                calls[key].stop()
+            elif self._waiting.get(reporter, {}).pop(key, None) is not None:
+                self._forget_if_empty(reporter)
+                reporter.attempt_ended(AttemptStopped(key))
 
     def stop_all(self, reporter: Reporter) -> None:
         """The same for every attempt of a run."""
-        for key in [*self._waiting.get(reporter, ()), *self._calls.get(reporter, ())]:
-            self.stop(key, reporter)
+        calls = self._calls.get(reporter, ())
+        keys = [*self._waiting.get(reporter, ()), *(call.attempt.key for call in calls)]
+        self.stop(keys, reporter)
 
     def unqueue(self, reporter: Reporter) -> None:
         """Report the run's waiting attempts as stopped; what runs goes on."""
-        for key in list(self._waiting.get(reporter, ())):
-            self.stop(key, reporter)
+        self.stop(list(self._waiting.get(reporter, ())), reporter)
 
     def drop(self, reporter: Reporter) -> None:
         """Forget all attempts of a run and cancel their handlers; nothing is reported."""
         self._waiting.pop(reporter, None)
-        for call in self._calls.pop(reporter, {}).values():
+        for call in self._calls.pop(reporter, ()):
             call.drop()
 
     def cancel_all(self) -> None:
@@ -73,7 +75,11 @@ class Slots:
         self._taken += 1
         call = Call(attempt, reporter, self._around)
         call.lender = self
-        self._calls.setdefault(reporter, {})[attempt.key] = call
+        calls = self._calls.get(reporter)
+        if calls is None:
+            self._calls[reporter] = [call]
+        else:
+            calls.append(call)
         self._tasks.add(call.start())
 
     def freed(self, call: Call) -> None:
@@ -82,9 +88,8 @@ class Slots:
         self._taken -= 1
         self._tasks.discard(call.task)
         calls = self._calls.get(reporter)
-        key = call.attempt.key
-        if calls is not None and calls.get(key) is call:  # else: abandoned, and tried again
-            del calls[key]
+        if calls is not None and call in calls:  # else the run was dropped
+            calls.remove(call)
             if not calls:
                 del self._calls[reporter]
         while self._waiting:

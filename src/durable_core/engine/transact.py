@@ -65,7 +65,7 @@ async def _transact(runner: Runner, call: Call) -> tuple[Report | None, Transiti
         transition = runner.decide(runner.surface.clock.now_ms())
         if transition is None:
             return None, None
-        commit = commit_of(transition, runner.record, runner.record.epoch, runner.seen)
+        commit = commit_of(transition, runner, runner.epoch, runner.seen)
         try:
             verdict = await transaction.commit(commit)
         except StoreUnavailableError as error:

@@ -20,7 +20,7 @@ import attrs
 
 from ..errors import DurableError, RunNotFoundError, StoreUnavailableError
 from ..kernel.journal import Journal
-from ..kernel.run import TERMINAL
+from ..kernel.run import TERMINAL, RunContext
 from ..store import RunRecord, Store
 from .clock import Backoff
 from .listener import Listener
@@ -36,9 +36,9 @@ FIRST_LOOK_S = 0.02
 
 @attrs.frozen(slots=True)
 class Completed:
-    """A run that has completed in this process: its record as it was claimed, and its journal."""
+    """A run that has completed in this process: its facts, and its journal."""
 
-    record: RunRecord
+    run: RunContext
     entries: Journal
 
 

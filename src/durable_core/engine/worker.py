@@ -276,7 +276,7 @@ class Worker:
         except Exception as error:
             self._complaints.say(f"worker {self.name} cannot adopt a run, and tries on", error)
             runner = self._held.get(claimed.run.run_id)
-            if runner is not None and runner.record is claimed.run:
+            if runner is not None and runner.epoch == claimed.run.epoch:
                 runner.drop()
             self.submit(given_back(claimed, self.clock.now_ms()), lambda verdict: None)
 
@@ -387,7 +387,7 @@ class Worker:
         if transition.ended:
             completed = None
             if transition.status is RunStatus.COMPLETED:
-                completed = Completed(runner.record, runner.held.journal)
+                completed = Completed(runner.held.run, runner.held.journal)
             self._local.run_ended(runner.run_id, completed)
         if not self._observers:
             return

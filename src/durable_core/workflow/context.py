@@ -16,6 +16,7 @@ from typing_extensions import TypeVar  # that of typing knows defaults from Pyth
 from ..errors import DurableError
 from ..kernel.ids import idempotency_key
 from ..kernel.outcome import Attempt
+from ..kernel.run import RunContext
 from .callables import describe
 from .results import ListValue, Results, Value, assembled, read
 from .scope import Place
@@ -24,6 +25,9 @@ from .suspend import Resumption, Suspend
 DepsT_co = TypeVar("DepsT_co", covariant=True, default=Any)
 InputT_co = TypeVar("InputT_co", covariant=True, default=Any)
 T = TypeVar("T")
+
+LogOf = Callable[[Attempt, RunContext], Any]
+"""Makes the logger of an attempt of a run."""
 
 _NOT_READ: Any = object()
 
@@ -57,7 +61,7 @@ class StepContext(Generic[DepsT_co, InputT_co]):
         deps: Any = None,
         deadline: datetime | None = None,
         conn: Any = None,
-        log: Any = None,
+        log: LogOf | None = None,
         value: Value | None = None,
     ) -> None:
         """Made by the library. ``value``: the unit's own result, for its compensator."""
@@ -208,8 +212,8 @@ class StepContext(Generic[DepsT_co, InputT_co]):
     @property
     def log(self) -> Any:
         """A logger that knows the run, the unit and the attempt."""
-        self._in_handler("log")
-        return self._log
+        attempt = self._in_handler("log")
+        return None if self._log is None else self._log(attempt, self._place.run.run)
 
     # --- only in some places -----------------------------------------------------------------
 

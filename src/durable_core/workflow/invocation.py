@@ -16,7 +16,7 @@ from ..codec.types import ANY
 from ..kernel.ids import UnitKey
 from ..kernel.outcome import Attempt
 from .callables import Function
-from .context import StepContext
+from .context import LogOf, StepContext
 from .loose import LooseCodec
 from .nodes import UndoWork, Work
 from .results import UnitValue
@@ -73,7 +73,7 @@ class UnitScope(Place):
         deps: Any,
         deadline: datetime | None = None,
         conn: Any = None,
-        log: Any = None,
+        log: LogOf | None = None,
     ) -> Invocation:
         """The call to make for this attempt.
 

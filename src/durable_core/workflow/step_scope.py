@@ -18,7 +18,7 @@ from ..errors import DurableError
 from ..kernel.ids import UnitKey
 from ..kernel.outcome import Attempt
 from .callables import Function
-from .context import StepContext
+from .context import LogOf, StepContext
 from .invocation import Invocation, UnitScope
 from .nodes import UndoWork, Work
 from .scope import RunScope
@@ -75,7 +75,7 @@ class StepScope(UnitScope):
         deps: Any,
         deadline: datetime | None = None,
         conn: Any = None,
-        log: Any = None,
+        log: LogOf | None = None,
     ) -> Invocation:
         """As ``UnitScope.prepare``."""
         made = super().prepare(attempt, deps=deps, deadline=deadline, conn=conn, log=log)
