@@ -9,7 +9,6 @@ import attrs
 import pytest
 from tests.workflow.driver import CODEC, Driver, drive
 
-from durable_core.kernel.ids import UnitKey
 from durable_core.kernel.outcome import Attempt, AttemptKey
 from durable_core.kernel.run import RunContext
 from durable_core.workflow import Branch, Invocation, Resumption, StepContext, Undo, Workflow
@@ -64,7 +63,6 @@ def test_a_handler_is_told_of_its_run_and_attempt() -> None:
     deadline = datetime(2030, 1, 1, tzinfo=UTC)
     invocation = run.prepare(run.attempt("a", number=3), deadline=deadline, log=log_of)
     assert (invocation.function, invocation.args) == (one, (invocation.context,))
-    assert (invocation.unit, invocation.step) == (UnitKey.of("a"), "a")
     assert (invocation.result_type, invocation.keeps_result) == (int, True)
     assert not invocation.is_async
     assert facts(invocation.context) == {

@@ -239,20 +239,18 @@ class Call:
             self._free()
             self._report(AttemptStopped(self.attempt.key))
             return
-        observers = self._around.observers
-        began = asyncio.get_running_loop().time() if observers else 0.0
-        if observers:
-            observers.tell(AttemptStarted(**self._facts()))
+        # What this frame holds is in memory for every handler at work: keep it small.
+        began = self._tell_of_start()
         report: Report | None
         try:
             if self.attempt.transactional:
                 report = await self.reporter.transact(self)
             else:
-                invocation = self._prepared()
+                self._prepare()
                 # The loop may have stalled since the attempt was started; a transaction has a
                 # fence of its own.
                 if self.reporter.may_begin():
-                    report = self._success(invocation, await self._value(invocation))
+                    report = self._success(await self._value())
                 else:
                     report = AttemptStopped(self.attempt.key)
         except asyncio.CancelledError as error:
@@ -264,10 +262,22 @@ class Call:
             self._free()
         if report is not None:
             self._report(report)
-        if observers:
+        self._tell_of_end(began, report)
+
+    def _tell_of_start(self) -> float:
+        """To observers; gives when it was."""
+        if not self._around.observers:
+            return 0.0
+        began = asyncio.get_running_loop().time()
+        self._around.observers.tell(AttemptStarted(**self._facts()))
+        return began
+
+    def _tell_of_end(self, began: float, report: Report | None) -> None:
+        if self._around.observers:
             duration_s = asyncio.get_running_loop().time() - began
             outcome = "succeeded" if report is None else OUTCOMES[type(report)]
-            observers.tell(AttemptEnded(**self._facts(), outcome=outcome, duration_s=duration_s))
+            ended = AttemptEnded(**self._facts(), outcome=outcome, duration_s=duration_s)
+            self._around.observers.tell(ended)
 
     def _free(self) -> None:
         # It holds on to this call: what is over must not need the garbage collector.
@@ -280,10 +290,15 @@ class Call:
 
         Raises what the handler raises, and ``EncodingError`` or ``LimitExceededError``.
         """
-        invocation = self._prepared(conn)
-        return self._success(invocation, await self._value(invocation))
+        self._prepare(conn)
+        return self._success(await self._value())
 
-    def _prepared(self, conn: Any = None) -> Invocation:
+    @property
+    def _prepared(self) -> Invocation:
+        assert self._invocation is not None, "it was prepared"
+        return self._invocation
+
+    def _prepare(self, conn: Any = None) -> None:
         attempt, around = self.attempt, self._around
         limit_ms = attempt.timeout_ms
         if attempt.transactional:
@@ -293,18 +308,17 @@ class Call:
             self._limit_ms = limit_ms
             self._timer = asyncio.get_running_loop().call_later(limit_ms / 1000, self._time_out)
             deadline = datetime.fromtimestamp((around.clock.now_ms() + limit_ms) / 1000, UTC)
-        invocation = self._invocation = cast(UnitScope, attempt.scope).prepare(
+        self._invocation = cast(UnitScope, attempt.scope).prepare(
             attempt,
             deps=around.deps,
             deadline=deadline,
             conn=conn,
             log=StepLog,
         )
-        return invocation
 
-    def _value(self, invocation: Invocation) -> Awaitable[Any]:
+    def _value(self) -> Awaitable[Any]:
         """The handler's value, to be awaited; no frame of ours is kept beside the handler's."""
-        calling = self._around.calling
+        calling, invocation = self._around.calling, self._prepared
         if calling is None:
             return self._handled(invocation)
         call = functools.partial(self._handled, invocation)
@@ -329,8 +343,8 @@ class Call:
 
     # --- what it came to -----------------------------------------------------------------------
 
-    def _success(self, invocation: Invocation, value: Any) -> Report:
-        key, around = self.attempt.key, self._around
+    def _success(self, value: Any) -> Report:
+        key, around, invocation = self.attempt.key, self._around, self._prepared
         if isinstance(value, Suspend):
             snapshot = around.codec.encode(
                 value.snapshot, limit=around.limits.signal, what=f"the snapshot of {key.unit}"

@@ -46,10 +46,10 @@ class Holder(Protocol):
         ...
 
 
-@attrs.define(slots=True, eq=False)
+@attrs.define(slots=True, eq=False, weakref_slot=False)
 class _Held:
     holder: Holder
-    ends_at: float  # monotonic seconds
+    since: float  # monotonic seconds; all of one claim have the same object
     told: bool = False
 
 
@@ -63,11 +63,11 @@ class _Leases:
 
     def put(self, run_id: str, holder: Holder, now: float) -> None:
         with self._lock:
-            self._held[run_id] = _Held(holder, now + self.lease_s)
+            self._held[run_id] = _Held(holder, now)
 
     def lasts(self, run_id: str, holder: Holder, now: float) -> bool:
         held = self._held.get(run_id)  # one look needs no lock
-        return held is not None and held.holder is holder and now < held.ends_at
+        return held is not None and held.holder is holder and now < held.since + self.lease_s
 
     def drop(self, run_id: str, holder: Holder) -> None:
         with self._lock:
@@ -77,22 +77,23 @@ class _Leases:
     def next_at(self) -> float | None:
         """When the next renewal is due; None: nothing is held."""
         with self._lock:
-            ends_at = min((held.ends_at for held in self._held.values()), default=None)
-        return None if ends_at is None else ends_at - self.lease_s * 2 / 3
+            since = min((held.since for held in self._held.values()), default=None)
+        return None if since is None else since + self.lease_s - self.lease_s * 2 / 3
 
     def due(self, now: float) -> list[_Held]:
         """Those that a third has passed of, or soon will have: they go together."""
         until = now + self.lease_s * 2 / 3 + self.lease_s / 20
         with self._lock:
-            return [held for held in self._held.values() if held.ends_at <= until]
+            return [held for held in self._held.values() if held.since + self.lease_s <= until]
 
     def over(self, now: float) -> list[Holder]:
         """Those that have ended unrenewed; each is told once."""
         with self._lock:
-            found = [held for held in self._held.values() if held.ends_at <= now and not held.told]
-        for held in found:
-            held.told = True
-        return [held.holder for held in found]
+            held = self._held.values()
+            found = [one for one in held if one.since + self.lease_s <= now and not one.told]
+        for one in found:
+            one.told = True
+        return [one.holder for one in found]
 
 
 class LeaseKeeper:
@@ -200,7 +201,7 @@ class LeaseKeeper:
                     if lease.run_id in result.lost:
                         lost.append(held.holder)
                     else:
-                        held.ends_at = asked_at + self._leases.lease_s
+                        held.since = asked_at
                         held.told = False
                 # Not by id: a run that was given up may be held again meanwhile.
                 self._tell(self._on_result, result, lost)

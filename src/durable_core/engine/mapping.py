@@ -14,7 +14,7 @@ from ..codec.records import (
     waits_to_text,
 )
 from ..kernel.event import MessageArrived
-from ..kernel.journal import Journal
+from ..kernel.journal import NO_JOURNAL, Journal
 from ..kernel.limits import Limits
 from ..kernel.outcome import ChildStart, Outgoing, Transition
 from ..kernel.run import RunContext, RunStatus
@@ -170,7 +170,8 @@ def message_of(outgoing: Outgoing) -> Message:
 
 def journal_of(entries: Iterable[EntryRecord]) -> Journal:
     """The journal of these records. Raises ``EncodingError``."""
-    return Journal([entry_from_record(entry) for entry in entries])
+    known = [entry_from_record(entry) for entry in entries]
+    return Journal(known) if known else NO_JOURNAL
 
 
 def newest(records: Iterable[InboxRecord], seen: int) -> int:

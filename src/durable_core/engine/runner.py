@@ -26,6 +26,7 @@ from functools import partial
 from typing import Protocol
 
 from ..errors import DurableError
+from ..kernel.empty import NO_LIST
 from ..kernel.event import AttemptStopped, Event
 from ..kernel.invariants import check_transition
 from ..kernel.nearness import NEAR_MS
@@ -137,7 +138,7 @@ class Runner:
         self.seen = 0  # the highest message number that was taken in
         self.closed = False
         self._surface = surface
-        self._events: list[Event] = []
+        self._events: list[Event] = NO_LIST
         self._busy = False  # a commit is in flight, or a transaction has the run to itself
         self._scheduled = False
         self._out = 0  # attempts started and not reported on
@@ -189,6 +190,7 @@ class Runner:
     def _take(self, inbox: Iterable[InboxRecord]) -> bool:
         fresh = [record for record in inbox if record.seq > self.seen]
         for record in fresh:
+            self._events = self._events or []
             self._events.append(message_arrived(record))
             self.seen = max(self.seen, record.seq)
         return bool(fresh)
@@ -199,6 +201,7 @@ class Runner:
             return
         self._out -= 1
         if not (self._surface.draining and isinstance(report, AttemptStopped)):
+            self._events = self._events or []
             self._events.append(report)
         self._soon()
 
@@ -274,7 +277,7 @@ class Runner:
 
     def decide(self, now_ms: int) -> Transition | None:
         """The next transition; None (and the run dropped) if this library is at fault."""
-        events, self._events = self._events, []
+        events, self._events = self._events, NO_LIST
         self._cancel_timer()
         try:
             transition = self.held.advance(events, now_ms)
@@ -404,6 +407,7 @@ class Runner:
     def take_report(self, report: Report) -> None:
         """Count an attempt as reported, and keep its report for the next ``decide``."""
         self._out -= 1
+        self._events = self._events or []
         self._events.append(report)
 
     # --- letting go ----------------------------------------------------------------------------

@@ -474,3 +474,7 @@ class Journal(Sequence[Entry]):
 
     def __iter__(self) -> Iterator[Entry]:
         return islice(self._log, self._length)
+
+
+NO_JOURNAL = Journal()
+"""Of every run that has only begun."""

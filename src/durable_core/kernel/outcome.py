@@ -118,7 +118,7 @@ class AttemptKey(NamedTuple):
     compensating: bool = False
 
 
-@attrs.define(slots=True, kw_only=True)
+@attrs.define(slots=True, kw_only=True, weakref_slot=False)
 class Attempt:
     """One call of a handler to be made once the transition is committed.
 

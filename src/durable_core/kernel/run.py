@@ -40,7 +40,7 @@ TERMINAL = frozenset(
 )
 
 
-@attrs.frozen(slots=True, kw_only=True)
+@attrs.frozen(slots=True, kw_only=True, weakref_slot=False)
 class RunContext:
     """The facts of a run that no transition changes.
 

@@ -37,7 +37,7 @@ class Undo:
     child: bool = False
 
 
-@attrs.define(slots=True, kw_only=True)
+@attrs.define(slots=True, kw_only=True, weakref_slot=False)
 class Call:
     """Run a handler as one unit.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import attrs
 
 
-@attrs.frozen(slots=True)
+@attrs.frozen(slots=True, weakref_slot=False)
 class Payload:
     """Encoded bytes and the name of their encoding, e.g. ``json`` or ``json+zlib``."""
 

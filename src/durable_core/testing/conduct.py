@@ -173,7 +173,7 @@ def _not_the_same(invocation: Invocation, value: Any) -> Iterator[str]:
     place: Any = invocation.context._place
     codec, type_ = place.run.codec, invocation.result_type
     try:
-        payload = codec.encode(value, type_, what=f"the result of {invocation.unit}")
+        payload = codec.encode(value, type_, what=f"the result of {invocation.context.unit}")
         again = codec.decode(payload, type_)
     except (EncodingError, LimitExceededError) as error:
         yield f"its handler gives what cannot be stored: {error}"

@@ -23,7 +23,7 @@ from .results import UnitValue
 from .scope import Carried, Items, Place, RunScope
 
 
-@attrs.define(slots=True, kw_only=True)
+@attrs.define(slots=True, kw_only=True, weakref_slot=False)
 class Invocation:
     """What to call for an attempt, and how to read its value.
 
@@ -34,8 +34,6 @@ class Invocation:
     function: Function
     args: tuple[Any, ...]
     context: StepContext[Any, Any]
-    unit: UnitKey
-    step: str
     is_async: bool
     result_type: Any = ANY
     keeps_result: bool = True
@@ -93,8 +91,6 @@ class UnitScope(Place):
                 function=self._function(self.undo),
                 args=(context,),
                 context=context,
-                unit=self.unit,
-                step=self.step,
                 is_async=self.undo.is_async,
                 keeps_result=False,
             )
@@ -103,8 +99,6 @@ class UnitScope(Place):
             function=self._function(self.work),
             args=(context,) if self.work.takes == 1 else (context, self._second(context)),
             context=context,
-            unit=self.unit,
-            step=self.step,
             is_async=self.work.is_async,
             result_type=self.work.result_type,
         )

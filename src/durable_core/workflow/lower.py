@@ -110,21 +110,22 @@ def program_factory(plan: Plan) -> ProgramFactory:
 def _program(
     plan: Plan, steps: Sequence[tuple[Node, UnitKey]], scope: RunScope
 ) -> Generator[Ask, Outcome | None, Ending]:
-    book = scope.book
+    # There is one of these for every run in memory: it has few variables.
     for node, unit in steps:
         value: Value | None
         if isinstance(node, StepNode):  # most are, and need no generator of their own
-            call = _call(
-                UnitScope(scope, node.name, unit, node.work, own=node.name),
-                node.work,
-                transactional=node.transactional,
-            )
-            value = UnitValue(unit, _payload(node.name, (yield call)), node.work.result_type)
+            outcome = yield _step(scope, node, unit)
+            value = UnitValue(unit, _payload(node.name, outcome), node.work.result_type)
         else:
             value = yield from _asks(plan, scope, node)
         if value is not None:
-            book.add(node.name, value)
+            scope.book.add(node.name, value)
     return _ending(plan, scope)
+
+
+def _step(scope: RunScope, node: StepNode, unit: UnitKey) -> Call:
+    place = UnitScope(scope, node.name, unit, node.work, own=node.name)
+    return _call(place, node.work, transactional=node.transactional)
 
 
 def _ending(plan: Plan, scope: RunScope) -> Ending:
