@@ -137,7 +137,7 @@ def _changed(invocation: Invocation, value: Any) -> Iterator[str]:
         reference = results.reference(name)
         if reference is not None and _changeable(result):
             handed.append((f"ctx.results[{name!r}]", result, _reader(reference, place.run.codec)))
-    for second in invocation.args[1:]:
+    for second in invocation.more:
         if _changeable(second):
             handed.append(("the value it was called with", second, _second(place, context)))
     for what, seen, fresh in handed:

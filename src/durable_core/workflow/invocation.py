@@ -32,11 +32,16 @@ class Invocation:
     """
 
     function: Function
-    args: tuple[Any, ...]
     context: StepContext[Any, Any]
+    more: tuple[Any, ...] = ()
     is_async: bool
     result_type: Any = ANY
     keeps_result: bool = True
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """What to call it with: its context, and more in some places."""
+        return (self.context, *self.more)
 
 
 class UnitScope(Place):
@@ -89,7 +94,6 @@ class UnitScope(Place):
             assert self.undo is not None, "a compensation is made for a unit that has one"
             return Invocation(
                 function=self._function(self.undo),
-                args=(context,),
                 context=context,
                 is_async=self.undo.is_async,
                 keeps_result=False,
@@ -97,8 +101,8 @@ class UnitScope(Place):
         assert self.work is not None, "an attempt is made for a unit with a handler"
         return Invocation(
             function=self._function(self.work),
-            args=(context,) if self.work.takes == 1 else (context, self._second(context)),
             context=context,
+            more=() if self.work.takes == 1 else (self._second(context),),
             is_async=self.work.is_async,
             result_type=self.work.result_type,
         )

@@ -119,7 +119,7 @@ def _program(
         else:
             value = yield from _asks(plan, scope, node)
         if value is not None:
-            scope.book.add(node.name, value)
+            scope.note(node.name, value)
     return _ending(plan, scope)
 
 

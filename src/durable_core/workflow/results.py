@@ -9,7 +9,7 @@ a run's result, so that the result is a view over the journal and nothing is sto
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 import attrs
 
@@ -17,7 +17,6 @@ from ..codec.payload import Codec
 from ..codec.types import ANY
 from ..errors import EncodingError
 from ..kernel import journal as j
-from ..kernel.empty import NO_DICT, NO_LIST
 from ..kernel.failure import Failure, failure_to_plain
 from ..kernel.ids import UnitKey
 from ..kernel.value import NULL, Payload
@@ -131,8 +130,8 @@ class Book:
     __slots__ = ("_found", "_names")
 
     def __init__(self) -> None:
-        self._names: list[str] = NO_LIST
-        self._found: dict[str, tuple[int, Value]] = NO_DICT
+        self._names: list[str] = []
+        self._found: dict[str, tuple[int, Value]] = {}
 
     def __len__(self) -> int:
         return len(self._names)
@@ -140,7 +139,6 @@ class Book:
     def add(self, name: str, value: Value) -> None:
         """The next step is done. The entries of a parallel can be found by their own names."""
         position = len(self._names)
-        self._names, self._found = self._names or [], self._found or {}
         self._names.append(name)
         self._found[name] = (position, value)
         if isinstance(value, MapValue):
@@ -165,6 +163,10 @@ class Book:
         return codec.assemble_map(
             {name: assembled(self._found[name][1], codec) for name in self._names}
         )
+
+
+NO_BOOK: Final = Book()
+"""Of every run that has no step done; nobody adds to it."""
 
 
 # --- what a handler sees -----------------------------------------------------------------------

@@ -85,20 +85,21 @@ class StepScope(UnitScope):
             args = (conn, *args) if self.with_conn else args
         elif not self.undo_takes_args:
             args, kwargs = made.args, {}
-        function = _knowing(made.function, made.context, kwargs, is_async=made.is_async)
-        return attrs.evolve(made, function=function, args=args)
+        function = _knowing(made.function, args, kwargs, is_async=made.is_async)
+        return attrs.evolve(made, function=function)
 
 
 def _knowing(
-    function: Function, context: StepContext[Any, Any], kwargs: Mapping[str, Any], *, is_async: bool
+    function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, is_async: bool
 ) -> Function:
-    """The function, with its context to be found by ``current_step()``."""
+    """The function with its arguments, to be called with the context, which ``current_step()``
+    then finds."""
 
-    async def call_async(*args: Any) -> Any:
+    async def call_async(context: StepContext[Any, Any]) -> Any:
         _CURRENT.set(context)
         return await function(*args, **kwargs)
 
-    def call(*args: Any) -> Any:
+    def call(context: StepContext[Any, Any]) -> Any:
         _CURRENT.set(context)
         return function(*args, **kwargs)
 
