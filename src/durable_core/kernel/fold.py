@@ -160,13 +160,15 @@ class Fold:
             raise self._corrupt(entry, f"it should be number {self.length + 1}")
         kind = entry.kind
         if kind in UNIT_KINDS:
-            self.units = self.units or {}
+            if not self.units:
+                self.units = {}
             self._move(self.units, UNIT_MOVES, entry, undoing=False)
         elif kind in UNDO_KINDS:
             state = self.units.get(entry.unit)
             if state is None or state.status is not UnitStatus.COMPLETED:
                 raise self._corrupt(entry, "the unit is not completed")
-            self.undos = self.undos or {}
+            if not self.undos:
+                self.undos = {}
             self._move(self.undos, UNDO_MOVES, entry, undoing=True)
         else:
             _RUN_ENTRIES[type(entry)](self, entry)
@@ -209,10 +211,12 @@ class Fold:
                 state.ended_seq = entry.seq
                 (self.open_undos if undoing else self.open_units).pop(entry.unit, None)
             elif undoing:
-                self.open_undos = self.open_undos or {}
+                if not self.open_undos:
+                    self.open_undos = {}
                 self.open_undos[entry.unit] = state
             else:
-                self.open_units = self.open_units or {}
+                if not self.open_units:
+                    self.open_units = {}
                 self.open_units[entry.unit] = state
         _UNIT_ENTRIES[type(entry)](self, state, entry)
 
@@ -229,7 +233,8 @@ class Fold:
         if isinstance(entry, j.UnitCompleted):
             state.verdict = entry.verdict
             state.name = entry.name or state.name
-        self.completed = self.completed or []
+        if not self.completed:
+            self.completed = []
         self.completed.append(entry.unit)
         self.live_children.pop(entry.unit, None)
         self._drop_token(state)
@@ -259,7 +264,8 @@ class Fold:
         state.token = entry.token
         state.name = getattr(entry, "name", None) or state.name
         undo = isinstance(entry, j.CompensationSuspended)
-        self.tokens = self.tokens or {}
+        if not self.tokens:
+            self.tokens = {}
         self.tokens[entry.token] = (entry.unit, undo)
 
     def _resumed(self, state: UnitState, entry: Any) -> None:
@@ -271,7 +277,8 @@ class Fold:
 
     def _undo_registered(self, state: UnitState, entry: Any) -> None:
         state.payload = NULL
-        self.completed = self.completed or []
+        if not self.completed:
+            self.completed = []
         self.completed.append(entry.unit)
 
     def _timer_started(self, state: UnitState, entry: Any) -> None:
@@ -287,7 +294,8 @@ class Fold:
     def _child_started(self, state: UnitState, entry: Any) -> None:
         state.child_id = entry.child_id
         state.name = entry.workflow
-        self.live_children = self.live_children or {}
+        if not self.live_children:
+            self.live_children = {}
         self.live_children[entry.unit] = state
 
     def _child_cancel_requested(self, state: UnitState, entry: Any) -> None:

@@ -67,7 +67,7 @@ from .nodes import (
     Work,
 )
 from .registry import Definition
-from .results import ListValue, MapValue, NoValue, UnitValue, Value
+from .results import Book, ListValue, MapValue, NoValue, UnitValue, Value
 from .scope import Carried, Items, Place, RunScope
 
 T = TypeVar("T")
@@ -114,18 +114,18 @@ def _program(
     for node, unit in steps:
         value: Value | None
         if isinstance(node, StepNode):  # most are, and need no generator of their own
-            outcome = yield _step(scope, node, unit)
+            outcome = yield _call(
+                UnitScope(scope, node.name, unit, node.work, own=node.name),
+                node.work,
+                transactional=node.transactional,
+            )
             value = UnitValue(unit, _payload(node.name, outcome), node.work.result_type)
         else:
             value = yield from _asks(plan, scope, node)
         if value is not None:
-            scope.note(node.name, value)
+            scope.book = scope.book or Book()
+            scope.book.add(node.name, value)
     return _ending(plan, scope)
-
-
-def _step(scope: RunScope, node: StepNode, unit: UnitKey) -> Call:
-    place = UnitScope(scope, node.name, unit, node.work, own=node.name)
-    return _call(place, node.work, transactional=node.transactional)
 
 
 def _ending(plan: Plan, scope: RunScope) -> Ending:

@@ -17,7 +17,7 @@ from ..kernel.failure import Failure
 from ..kernel.ids import RUN_UNIT, UnitKey
 from ..kernel.run import RunContext
 from ..kernel.value import Payload
-from .results import NO_BOOK, Book, Results, Value
+from .results import NO_BOOK, Results, Value
 
 T = TypeVar("T")
 
@@ -44,11 +44,6 @@ class RunScope:
         self.handlers = handlers
         self.book = NO_BOOK
         self.signals: dict[str, tuple[int, Value]] = NO_DICT
-
-    def note(self, name: str, value: Value) -> None:
-        """The next step is done."""
-        self.book = self.book or Book()
-        self.book.add(name, value)
 
     def read_input(self) -> Any:
         """The run's input, a fresh copy."""
