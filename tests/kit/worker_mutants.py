@@ -108,7 +108,7 @@ WORKERS = (
     Mutant(
         "a lease lasts for ever",
         "a worker that was frozen past its lease begins handlers, and does not ask",
-        (Edit(f"{ENGINE}.lease:_Leases.lasts", "and now < held.ends_at", ""),),
+        (Edit(f"{ENGINE}.lease:_Leases.lasts", "and now < held.since + self.lease_s", ""),),
         bug=11,
     ),
     Mutant(
