@@ -755,8 +755,11 @@ CREATE FUNCTION "durable".choose_v1(
     p_now bigint, p_limit bigint, l_lane bigint[], l_pin text[], g_lane bigint[], g_pin text[],
     g_priority bigint[], p_suspect_deaths bigint, p_suspects bigint
 ) RETURNS text[]
-LANGUAGE sql
+LANGUAGE plpgsql
 AS $$
+DECLARE
+    v_chosen text[];
+BEGIN
     WITH head AS (
         SELECT g.nr, d.run_id, d.due_at_ms - g.priority * 60000 AS rank
         FROM unnest(g_lane, g_pin, g_priority) WITH ORDINALITY g (lane, pin, priority, nr)
@@ -817,7 +820,9 @@ AS $$
         ) d
         WHERE b.nr = 0
     )
-    SELECT array_agg(t.run_id ORDER BY t.rank, t.run_id) FROM taken t
+    SELECT array_agg(t.run_id ORDER BY t.rank, t.run_id) INTO v_chosen FROM taken t;
+    RETURN v_chosen;
+END
 $$;
 
 -- The verb "claim". One row for each claimed run, best first, with its journal and inbox as
@@ -849,13 +854,57 @@ DECLARE
     v_lane bigint[];
     v_pin text[];
     v_priority bigint[];
+    v_due bigint[];
+    v_ready bigint;
+    v_odd boolean;
+    v_posted boolean;
     v_chosen text[];
     v_next bigint;
     v_receivers text[];
     v_again bigint;
 BEGIN
-    -- A skip scan, because one run may have got very many.
-    IF EXISTS (SELECT 1 FROM "durable".posted) THEN
+    FOR turn IN 1 .. 2 LOOP
+        -- The groups that hold any run with a due time, and what is due first in each: a skip scan.
+        -- And whether there is anything but runs of these groups: mostly not, and then little is
+        -- left to ask. (Each statement, and each branch of one, costs more to begin than to run.)
+        WITH RECURSIVE groups AS (
+            SELECT k.lane, k.pin COLLATE "C" AS pin, g.priority, g.due_at_ms
+            FROM unnest(l_lane, l_pin) k (lane, pin)
+            CROSS JOIN LATERAL (
+                SELECT l.priority, l.due_at_ms FROM "durable".lease l
+                WHERE l.lane = k.lane AND l.pin = k.pin AND l.due_at_ms IS NOT NULL
+                ORDER BY l.priority, l.due_at_ms LIMIT 1
+            ) g
+            UNION ALL
+            SELECT p.lane, p.pin, g.priority, g.due_at_ms
+            FROM groups p
+            CROSS JOIN LATERAL (
+                SELECT l.priority, l.due_at_ms FROM "durable".lease l
+                WHERE l.lane = p.lane AND l.pin = p.pin AND l.priority > p.priority
+                    AND l.due_at_ms IS NOT NULL
+                ORDER BY l.priority, l.due_at_ms LIMIT 1
+            ) g
+        )
+        SELECT
+            array_agg(g.lane), array_agg(g.pin), array_agg(g.priority), array_agg(g.due_at_ms),
+            count(*) FILTER (WHERE g.due_at_ms <= v_now),
+            EXISTS (
+                SELECT 1 FROM "durable".lease l WHERE l.anyone AND l.due_at_ms IS NOT NULL
+            ) OR EXISTS (
+                SELECT 1 FROM "durable".lease l
+                WHERE l.deaths > 0 AND l.deaths >= p_suspect_deaths AND l.due_at_ms IS NOT NULL
+            ),
+            EXISTS (SELECT 1 FROM "durable".posted)
+        INTO v_lane, v_pin, v_priority, v_due, v_ready, v_odd, v_posted
+        FROM (SELECT * FROM groups ORDER BY groups.due_at_ms) g;
+        EXIT WHEN NOT v_posted;
+        IF turn = 2 THEN
+            -- There may be more of them; or some are in other hands, and nobody tells us when
+            -- these let go.
+            v_again := v_now + CASE WHEN cardinality(v_receivers) < 200 THEN 100 ELSE 0 END;
+            EXIT;
+        END IF;
+        -- A skip scan, because one run may have got very many.
         v_receivers := ARRAY(
             WITH RECURSIVE receiver AS (
                 (SELECT p.run_id FROM "durable".posted p ORDER BY p.run_id LIMIT 1)
@@ -869,37 +918,22 @@ BEGIN
             SELECT r.run_id FROM receiver r LIMIT 200
         );
         PERFORM "durable".route_v1(v_now, v_receivers);
-        -- There may be more of them; or some are in other hands, and nobody tells us when these
-        -- let go.
-        IF EXISTS (SELECT 1 FROM "durable".posted) THEN
-            v_again := v_now + CASE WHEN cardinality(v_receivers) < 200 THEN 100 ELSE 0 END;
+    END LOOP;
+    IF v_odd OR v_ready > 1 THEN
+        IF p_limit > 0 THEN
+            v_chosen := "durable".choose_v1(
+                v_now, p_limit, l_lane, l_pin, v_lane, v_pin, v_priority, p_suspect_deaths,
+                p_suspects
+            );
         END IF;
-    END IF;
-    -- The groups that hold any run with a due time: a skip scan.
-    WITH RECURSIVE groups AS (
-        SELECT k.lane, k.pin COLLATE "C" AS pin, g.priority
-        FROM unnest(l_lane, l_pin) k (lane, pin)
-        CROSS JOIN LATERAL (
-            SELECT l.priority FROM "durable".lease l
-            WHERE l.lane = k.lane AND l.pin = k.pin AND l.due_at_ms IS NOT NULL
-            ORDER BY l.priority LIMIT 1
-        ) g
-        UNION ALL
-        SELECT p.lane, p.pin, g.priority
-        FROM groups p
-        CROSS JOIN LATERAL (
-            SELECT l.priority FROM "durable".lease l
-            WHERE l.lane = p.lane AND l.pin = p.pin AND l.priority > p.priority
-                AND l.due_at_ms IS NOT NULL
-            ORDER BY l.priority LIMIT 1
-        ) g
-    )
-    SELECT array_agg(g.lane), array_agg(g.pin), array_agg(g.priority)
-    INTO v_lane, v_pin, v_priority FROM groups g;
-    IF p_limit > 0 THEN
-        v_chosen := "durable".choose_v1(
-            v_now, p_limit, l_lane, l_pin, v_lane, v_pin, v_priority, p_suspect_deaths, p_suspects
-        );
+    ELSIF v_ready = 1 AND p_limit > 0 THEN
+        -- What "choose_v1" would take, if there is but one group to take from.
+        SELECT array_agg(x.run_id) INTO v_chosen FROM (
+            SELECT l.run_id FROM "durable".lease l
+            WHERE l.lane = v_lane[1] AND l.pin = v_pin[1] AND l.priority = v_priority[1]
+                AND l.due_at_ms <= v_now AND l.deaths < p_suspect_deaths
+            ORDER BY l.due_at_ms, l.run_id LIMIT p_limit FOR NO KEY UPDATE SKIP LOCKED
+        ) x;
     END IF;
     IF v_chosen IS NOT NULL THEN
         UPDATE "durable".lease l SET
@@ -912,30 +946,40 @@ BEGIN
             status = CASE WHEN l.status IN ('pending', 'suspended') THEN 'running' ELSE l.status END
         WHERE l.run_id = ANY (v_chosen);
     END IF;
-    SELECT min(x.due_at_ms) INTO v_next FROM (
-        SELECT h.due_at_ms
-        FROM unnest(v_lane, v_pin, v_priority) g (lane, pin, priority)
-        CROSS JOIN LATERAL (
+    IF v_odd OR v_ready > 1 THEN
+        SELECT min(x.due_at_ms) INTO v_next FROM (
+            SELECT h.due_at_ms
+            FROM unnest(v_lane, v_pin, v_priority) g (lane, pin, priority)
+            CROSS JOIN LATERAL (
+                SELECT l.due_at_ms FROM "durable".lease l
+                WHERE l.lane = g.lane AND l.pin = g.pin AND l.priority = g.priority
+                    AND l.due_at_ms IS NOT NULL AND l.deaths < p_suspect_deaths
+                ORDER BY l.due_at_ms LIMIT 1
+            ) h
+            UNION ALL
+            SELECT h.due_at_ms FROM (
+                SELECT l.due_at_ms FROM "durable".lease l
+                WHERE l.anyone AND l.due_at_ms IS NOT NULL AND l.deaths < p_suspect_deaths
+                ORDER BY l.due_at_ms LIMIT 1
+            ) h
+            UNION ALL
             SELECT l.due_at_ms FROM "durable".lease l
-            WHERE l.lane = g.lane AND l.pin = g.pin AND l.priority = g.priority
-                AND l.due_at_ms IS NOT NULL AND l.deaths < p_suspect_deaths
-            ORDER BY l.due_at_ms LIMIT 1
-        ) h
-        UNION ALL
-        SELECT h.due_at_ms FROM (
-            SELECT l.due_at_ms FROM "durable".lease l
-            WHERE l.anyone AND l.due_at_ms IS NOT NULL AND l.deaths < p_suspect_deaths
-            ORDER BY l.due_at_ms LIMIT 1
-        ) h
-        UNION ALL
-        SELECT l.due_at_ms FROM "durable".lease l
-        WHERE l.deaths > 0 AND l.deaths >= p_suspect_deaths AND l.due_at_ms IS NOT NULL
-            AND p_suspects > 0
-            AND (l.anyone OR EXISTS (
-                SELECT 1 FROM unnest(l_lane, l_pin) k (lane, pin)
-                WHERE k.lane = l.lane AND k.pin = l.pin
-            ))
-    ) x;
+            WHERE l.deaths > 0 AND l.deaths >= p_suspect_deaths AND l.due_at_ms IS NOT NULL
+                AND p_suspects > 0
+                AND (l.anyone OR EXISTS (
+                    SELECT 1 FROM unnest(l_lane, l_pin) k (lane, pin)
+                    WHERE k.lane = l.lane AND k.pin = l.pin
+                ))
+        ) x;
+    ELSIF v_chosen IS NULL THEN
+        v_next := v_due[1];
+    ELSE
+        SELECT l.due_at_ms INTO v_next FROM "durable".lease l
+        WHERE l.lane = v_lane[1] AND l.pin = v_pin[1] AND l.priority = v_priority[1]
+            AND l.due_at_ms IS NOT NULL AND l.deaths < p_suspect_deaths
+        ORDER BY l.due_at_ms LIMIT 1;
+        v_next := least(v_next, v_due[2]);
+    END IF;
     now_ms := v_now;
     next_due_ms := least(v_next, v_again);
     RETURN NEXT;
