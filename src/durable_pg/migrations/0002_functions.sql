@@ -43,6 +43,29 @@ DECLARE
     v_open boolean := false;
     v_used text;
 BEGIN
+    -- Most messages are plain, and go to a run that lives and has room: one statement does.
+    IF p_token IS NULL AND p_dedupe IS NULL THEN
+        WITH put AS (
+            UPDATE "durable".lease l SET
+                arrived = l.arrived + 1,
+                anyone = l.anyone OR p_anyone,
+                pin = CASE WHEN p_reopens THEN '' ELSE l.pin END,
+                due_at_ms = CASE
+                    WHEN l.owner IS NULL THEN least(l.due_at_ms, p_now) ELSE l.due_at_ms
+                END
+            WHERE l.run_id = p_run AND (p_limit IS NULL OR p_kept OR l.arrived < p_limit)
+            RETURNING l.arrived
+        )
+        INSERT INTO "durable".inbox (
+            seq, at_ms, reopens, run_id, kind, name, encoding, meta, payload
+        )
+        SELECT
+            put.arrived, p_now, p_reopens, p_run, p_kind, p_name, p_encoding, p_meta, p_payload
+        FROM put;
+        IF FOUND THEN
+            RETURN 0;
+        END IF;
+    END IF;
     SELECT l.arrived INTO v_arrived FROM "durable".lease l WHERE l.run_id = p_run;
     IF NOT FOUND THEN
         v_live := false;
@@ -235,7 +258,7 @@ AS $$
 DECLARE
     v_now bigint;
     v_locked text[];
-    v_ended text[];
+    v_ended text[] := '{}';
     v_verdicts smallint[] := '{}';
     m record;
 BEGIN
@@ -249,15 +272,30 @@ BEGIN
             ORDER BY l.run_id FOR NO KEY UPDATE
         ) locked;
     END IF;
+    -- One alone, to a run that lives, needs none of the machinery that many need.
+    IF cardinality(m_run) = 1 THEN
+        PERFORM 1 FROM "durable".lease l WHERE l.run_id = m_run[1] FOR NO KEY UPDATE SKIP LOCKED;
+        IF FOUND AND NOT EXISTS (
+            SELECT 1 FROM "durable".posted p WHERE p.run_id = m_run[1]
+        ) THEN
+            RETURN ARRAY["durable".put_v1(
+                coalesce(p_now, "durable".now_ms_v1()), p_limit, false, m_run[1], m_kind[1],
+                m_name[1], m_payload[1], m_encoding[1], m_meta[1], m_dedupe[1], m_token[1],
+                m_digest[1], m_reopens[1], m_anyone[1]
+            )];
+        END IF;
+    END IF;
     SELECT coalesce(array_agg(x.run_id), '{}') INTO v_locked FROM (
         SELECT l.run_id FROM "durable".lease l WHERE l.run_id = ANY (m_run)
         FOR NO KEY UPDATE SKIP LOCKED
     ) x;
-    SELECT coalesce(array_agg(x.run_id), '{}') INTO v_ended FROM (
-        SELECT o.run_id FROM "durable".outcome o
-        WHERE o.run_id = ANY (m_run) AND o.run_id <> ALL (v_locked)
-        FOR UPDATE SKIP LOCKED
-    ) x;
+    IF cardinality(v_locked) < cardinality(m_run) THEN
+        SELECT coalesce(array_agg(x.run_id), '{}') INTO v_ended FROM (
+            SELECT o.run_id FROM "durable".outcome o
+            WHERE o.run_id = ANY (m_run) AND o.run_id <> ALL (v_locked)
+            FOR UPDATE SKIP LOCKED
+        ) x;
+    END IF;
     v_now := coalesce(p_now, "durable".now_ms_v1());
     -- What was posted before comes first: a sender's messages keep their order.
     IF EXISTS (SELECT 1 FROM "durable".posted p WHERE p.run_id = ANY (v_locked || v_ended)) THEN
@@ -340,13 +378,38 @@ DECLARE
     v_all boolean; -- then nobody is looked up in these arrays, which takes ever longer
 BEGIN
     -- One call may name a run twice: the first counts.
-    SELECT array_agg(x.nr) INTO v_first FROM (
-        SELECT min(n.nr) AS nr
-        FROM unnest(n_run, n_of) WITH ORDINALITY n (run_id, of, nr)
-        WHERE p_verdicts[n.of] = 0
-        GROUP BY n.run_id
-    ) x;
-    v_all := cardinality(v_first) = cardinality(n_run);
+    v_all := cardinality(n_run) = 1 AND p_verdicts[n_of[1]] = 0;
+    IF NOT v_all THEN
+        SELECT array_agg(x.nr) INTO v_first FROM (
+            SELECT min(n.nr) AS nr
+            FROM unnest(n_run, n_of) WITH ORDINALITY n (run_id, of, nr)
+            WHERE p_verdicts[n.of] = 0
+            GROUP BY n.run_id
+        ) x;
+        v_all := cardinality(v_first) = cardinality(n_run);
+    END IF;
+    IF v_all AND cardinality(n_run) = 1 AND cardinality(a_of) = 0 AND cardinality(e_of) = 0 THEN
+        INSERT INTO "durable".run (
+            created_at_ms, deadline_at_ms, priority, depth, lane, run_id, workflow, version,
+            fingerprint, queue, digest, parent_id, parent_unit, attributes, input_encoding, input
+        ) VALUES (
+            p_now, n_deadline[1], n_priority[1], n_depth[1], n_lane[1], n_run[1], n_workflow[1],
+            n_version[1], n_fingerprint[1], n_queue[1], n_digest[1], n_parent[1],
+            n_parent_unit[1], n_attributes[1], n_encoding[1], n_input[1]
+        )
+        ON CONFLICT (run_id) DO NOTHING;
+        IF NOT FOUND THEN
+            RETURN '{}';
+        END IF;
+        INSERT INTO "durable".lease (
+            due_at_ms, epoch, arrived, entry_count, generation, deaths, priority, lane,
+            created_at_ms, updated_at_ms, anyone, run_id, pin, owner, status, waiting, failure
+        ) VALUES (
+            p_now + n_due_in[1], n_epoch[1], 0, n_entries[1], 1, 0, n_priority[1], n_lane[1],
+            p_now, p_now, false, n_run[1], '', n_owner[1], n_status[1], NULL, NULL
+        );
+        RETURN n_run;
+    END IF;
     WITH made AS (
         INSERT INTO "durable".run (
             created_at_ms, deadline_at_ms, priority, depth, lane, run_id, workflow, version,
@@ -440,8 +503,7 @@ BEGIN
     -- A run that was there may be pruned before it is read: then there is room for ours.
     FOR turn IN 1 .. 100 LOOP
         v_made := v_made || "durable".insert_runs_v1(
-            v_now, array_fill(0::smallint, ARRAY[greatest(1, cardinality(n_run))]),
-            ARRAY(SELECT generate_series(1, cardinality(n_run))::bigint),
+            v_now, '{0}', array_fill(1::bigint, ARRAY[cardinality(n_run)]),
             n_run, n_workflow, n_version, n_fingerprint, n_queue, n_lane, n_input, n_encoding,
             n_digest, n_priority, n_due_in, n_parent, n_parent_unit, n_depth, n_attributes,
             n_deadline, n_entries, n_owner, n_epoch, n_status, a_of, a_name, a_value, a_hash, e_of,
