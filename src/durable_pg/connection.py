@@ -28,8 +28,8 @@ import attrs
 
 from durable_core.errors import DurableError, StoreUnavailableError
 
+from . import array_types, queries
 from . import dsn as dsns
-from . import queries
 from .translate import AGAIN, DRIVER_ERRORS, breaks_connection, code_of, translated
 
 T = TypeVar("T")
@@ -108,6 +108,8 @@ class Address:
             kwargs["init"], kwargs["setup"] = known._init, known._setup
             kwargs["connection_class"] = known._connection_class
             kwargs["record_class"] = known._record_class
+        else:
+            kwargs["init"] = array_types.tell
         return asyncpg.create_pool(
             *args, connect=connect, min_size=0, max_size=size, reset=reset, **kwargs
         )

@@ -57,7 +57,12 @@ LIFE: dict[str, Callable[[Store], Awaitable[object]]] = {
     "retry": lambda store: store.deliver([Message(run_id="r1", kind="retry", reopens=True)]),
     "claim opened": lambda store: claim(store, limit=1),
     "finish again": lambda store: commit_all(store, [finish("r1", epoch=3, after_seq=2, seen=3)]),
-    "prune": lambda store: store.prune(before_ms=START_MS + 1, limit=1),
+    "create one": lambda store: store.create([new_run("r2")]),
+    "create another": lambda store: store.create([new_run("r3", priority=1)]),
+    "deliver one": lambda store: store.deliver([signal("r2")]),
+    "claim of two groups": lambda store: claim(store, limit=2),
+    "finish both": lambda store: commit_all(store, [finish("r2", seen=1), finish("r3")]),
+    "prune": lambda store: store.prune(before_ms=START_MS + 1, limit=3),
 }
 """All that a run may meet; each verb by its occasion."""
 
