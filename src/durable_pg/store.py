@@ -24,6 +24,7 @@ from durable_core.store import (
     CommitResult,
     CommitVerdict,
     CreateResult,
+    Delivery,
     DeliverVerdict,
     EntryRecord,
     InboxRecord,
@@ -168,11 +169,8 @@ class PgStore:
             return await self._join(conn, steps)
         results = await self._write(steps)
         created = [one.record for one in results if one.created]
-        bell = None if self._link is None else self._link.bell
-        if bell is not None and any(record.owner is None for record in created):
-            bell.ring()
-        elif bell is not None and created:
-            bell.ring_seldom()  # who knows of no lease does not look when one expires
+        self._ring_if(any(record.owner is None for record in created))
+        self._ring_seldom_if(any(record.owner is not None for record in created))
         return results
 
     async def deliver(
@@ -194,6 +192,31 @@ class PgStore:
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
         """Lease due runs."""
         return await self._write(lambda: self._verbs.claim(request, self._now()))
+
+    async def deliver_and_claim(
+        self,
+        messages: Sequence[Message],
+        request: ClaimRequest,
+        *,
+        inbox_limit: int = 10_000,
+        epoch: int = 0,
+    ) -> Delivery:
+        """Put messages into inboxes, and lease those of their runs that nobody has. Others hear of
+        runs that were not leased, as of any delivery: some of them may have these."""
+        delivery = await self._write(
+            lambda: self._verbs.deliver_and_claim(
+                messages, request, self._now(), inbox_limit, epoch
+            )
+        )
+        ours = {claimed.run.run_id for claimed in delivery.runs}
+        self._ring_if(
+            any(
+                verdict is DeliverVerdict.DELIVERED and message.run_id not in ours
+                for message, verdict in zip(messages, delivery.verdicts, strict=True)
+            )
+        )
+        self._ring_seldom_if(bool(ours))
+        return delivery
 
     async def commit(self, commits: Sequence[Commit]) -> CommitResult:
         """Apply transitions, each fenced, each with its own verdict."""
@@ -312,6 +335,11 @@ class PgStore:
     def _ring_if(self, news: bool) -> None:
         if news and self._link is not None and self._link.bell is not None:
             self._link.bell.ring()
+
+    def _ring_seldom_if(self, leased: bool) -> None:
+        """Who knows of no lease does not look when one expires."""
+        if leased and self._link is not None and self._link.bell is not None:
+            self._link.bell.ring_seldom()
 
     # --- running steps -----------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from durable_core.store import (
     Commit,
     CommitResult,
     CreateResult,
+    Delivery,
     DeliverVerdict,
     InboxRecord,
     Lease,
@@ -40,6 +41,9 @@ class Verbs:
     deliver: Delivering
     post: Delivering
     claim: Callable[[ClaimRequest, int | None], Steps[ClaimBatch]]
+    deliver_and_claim: Callable[
+        [Sequence[Message], ClaimRequest, int | None, int, int], Steps[Delivery]
+    ]
     commit: Callable[[Sequence[Commit], int | None], Steps[CommitResult]]
     renew: Callable[[Sequence[Lease], int, int | None], Steps[RenewResult]]
     inbox: Callable[[Sequence[Lease], int | None], Steps[Mapping[str, tuple[InboxRecord, ...]]]]
@@ -51,6 +55,7 @@ FUNCTIONS = Verbs(
     deliver=writing.deliver,
     post=writing.post,
     claim=claiming.claim,
+    deliver_and_claim=claiming.deliver_and_claim,
     commit=writing.commit,
     renew=leasing.renew,
     inbox=leasing.inbox,
@@ -61,6 +66,7 @@ PLAIN = Verbs(
     deliver=plain_delivering.deliver,
     post=plain_delivering.post,
     claim=plain_claiming.claim,
+    deliver_and_claim=plain_claiming.deliver_and_claim,
     commit=plain_committing.commit,
     renew=plain_leasing.renew,
     inbox=plain_leasing.inbox,

@@ -8,14 +8,25 @@ are read from its head and the groups are merged here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeAlias
 
-from durable_core.store import ClaimBatch, ClaimedRun, ClaimRequest
+from durable_core.store import (
+    ClaimBatch,
+    ClaimedRun,
+    ClaimRequest,
+    Delivery,
+    DeliverVerdict,
+    Message,
+)
 
 from . import queries
-from .rows import entry_from_row, inbox_from_row, record_from_row
+from .rows import LeaseRow, entry_from_row, inbox_from_row, record_from_row
 from .steps import Many, Query, Steps
+from .writing import Batch
+
+Pins: TypeAlias = dict[tuple[str, str], set[str]]
+"""By workflow and version."""
 
 AGEING_MS = 60_000
 LOWEST_PRIORITY = -(2**63)
@@ -43,20 +54,64 @@ def claim(request: ClaimRequest, now_ms: int) -> Steps[ClaimBatch]:
     groups = yield from _groups(request)
     due = yield from _due(request, groups, now_ms)
     chosen = [candidate.run_id for candidate in sorted(due)[: request.limit]]
+    runs = yield from _take(chosen, request, now_ms, epoch=0)
+    next_due = yield from _next_due(request, groups)
+    return ClaimBatch(runs=runs, now_ms=now_ms, next_due_ms=next_due)
+
+
+def deliver_and_claim(
+    messages: Sequence[Message],
+    request: ClaimRequest,
+    now_ms: int,
+    *,
+    inbox_limit: int,
+    epoch: int,
+) -> Steps[Delivery]:
+    """The verb ``deliver_and_claim``."""
+    batch = Batch(now_ms)
+    yield from batch.look_up([message.run_id for message in messages])
+    verdicts, receivers = [], set()
+    for message in messages:
+        verdict = yield from batch.deliver(message, inbox_limit)
+        verdicts.append(verdict)
+        if verdict is DeliverVerdict.DELIVERED:
+            receivers.add(message.run_id)
+    pins, free = _fitting(request), []
+    for run_id in receivers:
+        row = yield from batch.lease(run_id)
+        if row is not None and _may_take(row, request, pins, now_ms):
+            assert row.due_at_ms is not None, "what is due has a due time"
+            free.append(Candidate(row.due_at_ms - row.priority * AGEING_MS, run_id))
+    yield from batch.flush()
+    chosen = [candidate.run_id for candidate in sorted(free)[: request.limit]]
+    runs = yield from _take(chosen, request, now_ms, epoch)
+    return Delivery(verdicts=tuple(verdicts), runs=runs, now_ms=now_ms)
+
+
+def _may_take(row: LeaseRow, request: ClaimRequest, pins: Pins, now_ms: int) -> bool:
+    """Whether nobody has the run, and it is due, within reach and no suspect."""
+    if row.owner is not None or row.due_at_ms is None or row.due_at_ms > now_ms:
+        return False
+    fits = row.queue in request.queues and row.pin in pins.get((row.workflow, row.version), ())
+    return (fits or bool(row.anyone)) and row.deaths < request.suspect_deaths
+
+
+def _take(
+    chosen: Sequence[str], request: ClaimRequest, now_ms: int, epoch: int
+) -> Steps[tuple[ClaimedRun, ...]]:
     if chosen:
         until = now_ms + request.lease_ms
-        taken = [(request.worker, request.worker, until, now_ms, run_id) for run_id in chosen]
-        yield Many(queries.TAKE, taken)
+        facts = (epoch, request.worker, request.worker, until, now_ms)
+        yield Many(queries.TAKE, [(*facts, run_id) for run_id in chosen])
     runs = []
     for run_id in chosen:
         runs.append((yield from _read(run_id, request.journal_limit)))
-    next_due = yield from _next_due(request, groups)
-    return ClaimBatch(runs=tuple(runs), now_ms=now_ms, next_due_ms=next_due)
+    return tuple(runs)
 
 
-def _fitting(request: ClaimRequest) -> dict[tuple[str, str], set[str]]:
+def _fitting(request: ClaimRequest) -> Pins:
     """The pins that fit each kind; '' is no pin."""
-    pins: dict[tuple[str, str], set[str]] = {}
+    pins: Pins = {}
     for kind in request.kinds:
         pins.setdefault((kind.workflow, kind.version), {""}).add(kind.fingerprint)
     return pins

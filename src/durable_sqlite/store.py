@@ -27,6 +27,7 @@ from durable_core.store import (
     CommitResult,
     CommitVerdict,
     CreateResult,
+    Delivery,
     DeliverVerdict,
     EntryRecord,
     InboxRecord,
@@ -165,6 +166,20 @@ class SqliteStore:
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
         """Lease due runs."""
         return await self._write(lambda: claiming.claim(request, self._clock()))
+
+    async def deliver_and_claim(
+        self,
+        messages: Sequence[Message],
+        request: ClaimRequest,
+        *,
+        inbox_limit: int = 10_000,
+        epoch: int = 0,
+    ) -> Delivery:
+        """Put messages into inboxes, and lease those of their runs that nobody has."""
+        limits = {"inbox_limit": inbox_limit, "epoch": epoch}
+        return await self._write(
+            lambda: claiming.deliver_and_claim(messages, request, self._clock(), **limits)
+        )
 
     async def commit(self, commits: Sequence[Commit]) -> CommitResult:
         """Apply transitions, each fenced, each with its own verdict."""

@@ -19,7 +19,8 @@ many runs, and every verb is atomic: all of it happens, or none. Rules an adapte
    in one; null means that only a message can move the run.
 5. *Claim.* A run is claimable when it is due, whoever held it last; claiming one that still has
    another owner (whose lease expired) counts one worker death, and a commit with entries sets
-   that count back to zero. An owner that claims its own run again lives: that is no death.
+   that count back to zero. An owner that claims its own run again lives: that is no death. With
+   ``deliver_and_claim`` only runs that just got a message, and that nobody has, are claimed.
 6. *Time's decisions.* A commit that time decided (``not_before_ms``) lands only if no message
    was acknowledged before that moment and is unknown to the holder: clock and inbox are looked
    at when its lease row is locked.
@@ -30,7 +31,16 @@ Times are integers in ms since 1970 UTC. Texts that look like JSON are opaque to
 """
 
 from .commits import Commit, CommitResult, CommitVerdict
-from .leases import ClaimBatch, ClaimedRun, ClaimRequest, Kind, Lease, Release, RenewResult
+from .leases import (
+    ClaimBatch,
+    ClaimedRun,
+    ClaimRequest,
+    Delivery,
+    Kind,
+    Lease,
+    Release,
+    RenewResult,
+)
 from .messages import DeliverVerdict, InboxRecord, Message, payload_digest
 from .protocol import Store, StoreTransaction
 from .runs import CreateResult, EntryRecord, NewRun, RunFilter, RunRecord
@@ -44,6 +54,7 @@ __all__ = [
     "CommitVerdict",
     "CreateResult",
     "DeliverVerdict",
+    "Delivery",
     "EntryRecord",
     "InboxRecord",
     "Kind",

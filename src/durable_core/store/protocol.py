@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from .commits import Commit, CommitResult, CommitVerdict
-from .leases import ClaimBatch, ClaimRequest, Lease, RenewResult
+from .leases import ClaimBatch, ClaimRequest, Delivery, Lease, RenewResult
 from .messages import DeliverVerdict, InboxRecord, Message
 from .runs import CreateResult, EntryRecord, NewRun, RunFilter, RunRecord
 
@@ -64,6 +64,21 @@ class Store(Protocol):
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
         """Lease due runs: epoch + 1, owner, due at now + lease. Sets status ``pending`` and
         ``suspended`` to ``running``."""
+        ...
+
+    async def deliver_and_claim(
+        self,
+        messages: Sequence[Message],
+        request: ClaimRequest,
+        *,
+        inbox_limit: int = 10_000,
+        epoch: int = 0,
+    ) -> Delivery:
+        """Put messages into inboxes, as ``deliver`` does, and lease those of their runs, as
+        ``claim`` does, that this call delivered a message to, that nobody has, and that are due
+        and within reach of the request; one transaction. No suspects, and no run whose message
+        could not be put into its inbox yet. The new epoch is ``epoch`` where that is higher than
+        the next one: by an epoch of its own a call whose answer is lost tells what it leased."""
         ...
 
     async def commit(self, commits: Sequence[Commit]) -> CommitResult:

@@ -24,6 +24,7 @@ from ..store import (
     CommitResult,
     CommitVerdict,
     CreateResult,
+    Delivery,
     DeliverVerdict,
     EntryRecord,
     InboxRecord,
@@ -156,17 +157,33 @@ class MemoryStore:
         shared = self._checked()
         with shared.lock:
             now = shared.clock()
-            runs = shared.state.claim(request, now)
-            claimed = tuple(
-                ClaimedRun(
-                    run=run.record(),
-                    entries=tuple(entry for _, entry in run.entries[: request.journal_limit]),
-                    inbox=run.mail(0),
-                )
-                for run in runs
-            )
+            claimed = _claimed(shared.state.claim(request, now), request)
             next_due = shared.state.next_due_ms(request)
         return ClaimBatch(runs=claimed, now_ms=now, next_due_ms=next_due)
+
+    async def deliver_and_claim(
+        self,
+        messages: Sequence[Message],
+        request: ClaimRequest,
+        *,
+        inbox_limit: int = 10_000,
+        epoch: int = 0,
+    ) -> Delivery:
+        """Put messages into inboxes, and lease those of their runs that nobody has."""
+        shared = self._checked()
+        with shared.lock:
+            now, state = shared.clock(), shared.state
+            verdicts = tuple(state.deliver(m, now, inbox_limit) for m in messages)
+            receivers = {
+                message.run_id
+                for message, verdict in zip(messages, verdicts, strict=True)
+                if verdict is DeliverVerdict.DELIVERED
+            }
+            runs = state.claim_receivers(receivers, request, now, epoch)
+            claimed = _claimed(runs, request)
+            if receivers:
+                shared.changed()
+        return Delivery(verdicts=verdicts, runs=claimed, now_ms=now)
 
     async def commit(self, commits: Sequence[Commit]) -> CommitResult:
         """Apply transitions, each fenced, each with its own verdict."""
@@ -304,6 +321,17 @@ class MemoryStore:
         if conn is not None:
             raise DurableError("A MemoryStore has no transactions to join: leave conn= out.")
         return self._shared
+
+
+def _claimed(runs: Sequence[StoredRun], request: ClaimRequest) -> tuple[ClaimedRun, ...]:
+    return tuple(
+        ClaimedRun(
+            run=run.record(),
+            entries=tuple(entry for _, entry in run.entries[: request.journal_limit]),
+            inbox=run.mail(0),
+        )
+        for run in runs
+    )
 
 
 def _page_key(record: RunRecord) -> tuple[int, str]:

@@ -6,7 +6,7 @@ The rules are numbered in ``durable_core.store``; the methods name the one they 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import attrs
 
@@ -210,15 +210,38 @@ class State:
         left_out = {run.new.run_id for run in suspects[request.suspects :]}
         chosen = [run for run in due if run.new.run_id not in left_out][: request.limit]
         for run in chosen:
-            run.deaths += run.owner not in (None, request.worker)
-            run.epoch += 1
-            run.owner = request.worker
-            run.anyone = False
-            run.due_at_ms = now + request.lease_ms
-            run.updated_at_ms = now
-            if run.status in ("pending", "suspended"):
-                run.status = "running"
+            self._lease(run, request, now)
         return chosen
+
+    def claim_receivers(
+        self, run_ids: Collection[str], request: ClaimRequest, now: int, epoch: int
+    ) -> list[StoredRun]:
+        """Those of these runs that nobody has, as if claimed; no suspects (rule 5)."""
+        free = sorted(
+            (
+                run
+                for run in self._within_reach(request)
+                if run.new.run_id in run_ids
+                and run.owner is None
+                and (run.due_at_ms or 0) <= now
+                and run.deaths < request.suspect_deaths
+            ),
+            key=lambda run: run.rank,
+        )[: request.limit]
+        for run in free:
+            self._lease(run, request, now)
+            run.epoch = max(run.epoch, epoch)
+        return free
+
+    def _lease(self, run: StoredRun, request: ClaimRequest, now: int) -> None:
+        run.deaths += run.owner not in (None, request.worker)
+        run.epoch += 1
+        run.owner = request.worker
+        run.anyone = False
+        run.due_at_ms = now + request.lease_ms
+        run.updated_at_ms = now
+        if run.status in ("pending", "suspended"):
+            run.status = "running"
 
     def next_due_ms(self, request: ClaimRequest) -> int | None:
         """When the next claim by this worker may find something."""

@@ -887,6 +887,57 @@ BEGIN
 END
 $$;
 
+-- Runs that were just claimed, in this order, with their journals and inboxes as arrays. It is part
+-- of the statement that calls it (it is inlined), so it sees what that sees.
+CREATE FUNCTION "durable".claimed_v1(p_chosen text[], p_journal_limit bigint) RETURNS TABLE (
+    run_id text, workflow text, version text, fingerprint text, queue text, input bytea,
+    input_encoding text, digest text, priority bigint, parent_id text, parent_unit text,
+    depth bigint, attributes text, deadline_at_ms bigint, created_at_ms bigint,
+    updated_at_ms bigint, finished_at_ms bigint, status text, generation bigint, waiting text,
+    failure text, entry_count bigint, epoch bigint, owner text, due_at_ms bigint, deaths bigint,
+    pin text,
+    e_seq bigint[], e_kind text[], e_unit text[], e_attempt bigint[], e_at bigint[],
+    e_payload bytea[], e_encoding text[], e_meta text[], e_format bigint[],
+    i_seq bigint[], i_kind text[], i_name text[], i_at bigint[], i_payload bytea[],
+    i_encoding text[], i_meta text[]
+)
+LANGUAGE sql STABLE
+AS $$
+    SELECT
+        r.run_id, r.workflow, r.version, r.fingerprint, r.queue, r.input, r.input_encoding,
+        r.digest, r.priority, r.parent_id, r.parent_unit, r.depth, r.attributes, r.deadline_at_ms,
+        r.created_at_ms, l.updated_at_ms, NULL::bigint, l.status, l.generation, l.waiting,
+        l.failure, l.entry_count, l.epoch, l.owner, l.due_at_ms, l.deaths, nullif(l.pin, ''),
+        e.seqs, e.kinds, e.units, e.attempts, e.ats, e.payloads, e.encodings, e.metas, e.formats,
+        i.seqs, i.kinds, i.names, i.ats, i.payloads, i.encodings, i.metas
+    FROM unnest(p_chosen) WITH ORDINALITY c (run_id, nr)
+    JOIN "durable".run r ON r.run_id = c.run_id
+    JOIN "durable".lease l ON l.run_id = c.run_id
+    CROSS JOIN LATERAL (
+        SELECT
+            array_agg(o.seq) AS seqs, array_agg(o.kind) AS kinds, array_agg(o.unit) AS units,
+            array_agg(o.attempt) AS attempts, array_agg(o.at_ms) AS ats,
+            array_agg(o.payload) AS payloads, array_agg(o.encoding) AS encodings,
+            array_agg(o.meta) AS metas, array_agg(o.format) AS formats
+        FROM (
+            SELECT * FROM "durable".entry n
+            WHERE n.run_id = c.run_id ORDER BY n.seq LIMIT p_journal_limit
+        ) o
+        WHERE l.entry_count > 0
+    ) e
+    CROSS JOIN LATERAL (
+        SELECT
+            array_agg(o.seq) AS seqs, array_agg(o.kind) AS kinds, array_agg(o.name) AS names,
+            array_agg(o.at_ms) AS ats, array_agg(o.payload) AS payloads,
+            array_agg(o.encoding) AS encodings, array_agg(o.meta) AS metas
+        FROM (
+            SELECT * FROM "durable".inbox n WHERE n.run_id = c.run_id ORDER BY n.seq
+        ) o
+        WHERE l.arrived > 0
+    ) i
+    ORDER BY c.nr
+$$;
+
 -- The verb "claim". One row for each claimed run, best first, with its journal and inbox as
 -- arrays; the first row has the time and when to look again, and no run.
 CREATE FUNCTION "durable".claim_v1(
@@ -1048,40 +1099,82 @@ BEGIN
     IF v_chosen IS NULL THEN
         RETURN;
     END IF;
-    RETURN QUERY SELECT
-        NULL::bigint, NULL::bigint,
-        r.run_id, r.workflow, r.version, r.fingerprint, r.queue, r.input, r.input_encoding,
-        r.digest, r.priority, r.parent_id, r.parent_unit, r.depth, r.attributes, r.deadline_at_ms,
-        r.created_at_ms, l.updated_at_ms, NULL::bigint, l.status, l.generation, l.waiting,
-        l.failure, l.entry_count, l.epoch, l.owner, l.due_at_ms, l.deaths, nullif(l.pin, ''),
-        e.seqs, e.kinds, e.units, e.attempts, e.ats, e.payloads, e.encodings, e.metas, e.formats,
-        i.seqs, i.kinds, i.names, i.ats, i.payloads, i.encodings, i.metas
-    FROM unnest(v_chosen) WITH ORDINALITY c (run_id, nr)
-    JOIN "durable".run r ON r.run_id = c.run_id
-    JOIN "durable".lease l ON l.run_id = c.run_id
-    CROSS JOIN LATERAL (
-        SELECT
-            array_agg(o.seq) AS seqs, array_agg(o.kind) AS kinds, array_agg(o.unit) AS units,
-            array_agg(o.attempt) AS attempts, array_agg(o.at_ms) AS ats,
-            array_agg(o.payload) AS payloads, array_agg(o.encoding) AS encodings,
-            array_agg(o.meta) AS metas, array_agg(o.format) AS formats
-        FROM (
-            SELECT * FROM "durable".entry n
-            WHERE n.run_id = c.run_id ORDER BY n.seq LIMIT p_journal_limit
-        ) o
-        WHERE l.entry_count > 0
-    ) e
-    CROSS JOIN LATERAL (
-        SELECT
-            array_agg(o.seq) AS seqs, array_agg(o.kind) AS kinds, array_agg(o.name) AS names,
-            array_agg(o.at_ms) AS ats, array_agg(o.payload) AS payloads,
-            array_agg(o.encoding) AS encodings, array_agg(o.meta) AS metas
-        FROM (
-            SELECT * FROM "durable".inbox n WHERE n.run_id = c.run_id ORDER BY n.seq
-        ) o
-        WHERE l.arrived > 0
-    ) i
-    ORDER BY c.nr;
+    RETURN QUERY SELECT NULL::bigint, NULL::bigint, c.*
+    FROM "durable".claimed_v1(v_chosen, p_journal_limit) c;
+END
+$$;
+
+-- The verb "deliver_and_claim": what "deliver_v1" does, then a claim of those runs alone that got
+-- something into their inboxes by it. The first row has the time and the verdicts, and no run; the
+-- others are as of "claim". The rows were locked when the messages were put; what is locked by
+-- others now was posted to, as was any run that still has something posted: nothing is waited for.
+CREATE FUNCTION "durable".deliver_and_claim_v1(
+    p_now bigint, p_inbox_limit bigint, p_wait boolean,
+    m_run text[], m_kind text[], m_name text[], m_payload bytea[], m_encoding text[],
+    m_meta text[], m_dedupe text[], m_token text[], m_digest text[], m_reopens boolean[],
+    m_anyone boolean[],
+    p_worker text, p_lease_ms bigint, p_limit bigint, l_lane bigint[], l_pin text[],
+    p_suspect_deaths bigint, p_journal_limit bigint, p_epoch bigint
+) RETURNS TABLE (
+    now_ms bigint, verdicts smallint[],
+    run_id text, workflow text, version text, fingerprint text, queue text, input bytea,
+    input_encoding text, digest text, priority bigint, parent_id text, parent_unit text,
+    depth bigint, attributes text, deadline_at_ms bigint, created_at_ms bigint,
+    updated_at_ms bigint, finished_at_ms bigint, status text, generation bigint, waiting text,
+    failure text, entry_count bigint, epoch bigint, owner text, due_at_ms bigint, deaths bigint,
+    pin text,
+    e_seq bigint[], e_kind text[], e_unit text[], e_attempt bigint[], e_at bigint[],
+    e_payload bytea[], e_encoding text[], e_meta text[], e_format bigint[],
+    i_seq bigint[], i_kind text[], i_name text[], i_at bigint[], i_payload bytea[],
+    i_encoding text[], i_meta text[]
+)
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_now bigint;
+    v_verdicts smallint[];
+    v_chosen text[];
+BEGIN
+    v_verdicts := "durable".deliver_v1(
+        p_now, p_inbox_limit, p_wait, m_run, m_kind, m_name, m_payload, m_encoding, m_meta,
+        m_dedupe, m_token, m_digest, m_reopens, m_anyone
+    );
+    v_now := coalesce(p_now, "durable".now_ms_v1());
+    SELECT array_agg(x.run_id ORDER BY x.rank, x.run_id) INTO v_chosen FROM (
+        SELECT l.run_id, l.due_at_ms - l.priority * 60000 AS rank FROM "durable".lease l
+        WHERE l.run_id = ANY (ARRAY(
+                SELECT m.run_id FROM unnest(m_run, v_verdicts) m (run_id, verdict)
+                WHERE m.verdict = 0
+            ))
+            AND l.owner IS NULL AND l.due_at_ms <= v_now AND l.deaths < p_suspect_deaths
+            AND (l.anyone OR EXISTS (
+                SELECT 1 FROM unnest(l_lane, l_pin) k (lane, pin)
+                WHERE k.lane = l.lane AND k.pin = l.pin
+            ))
+            AND NOT EXISTS (SELECT 1 FROM "durable".posted p WHERE p.run_id = l.run_id)
+        ORDER BY rank, l.run_id LIMIT p_limit
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) x;
+    IF v_chosen IS NOT NULL THEN
+        UPDATE "durable".lease l SET
+            epoch = greatest(l.epoch + 1, p_epoch),
+            owner = p_worker,
+            anyone = false,
+            due_at_ms = v_now + p_lease_ms,
+            updated_at_ms = v_now,
+            status = CASE WHEN l.status IN ('pending', 'suspended') THEN 'running' ELSE l.status END
+        WHERE l.run_id = ANY (v_chosen);
+    END IF;
+    now_ms := v_now;
+    verdicts := v_verdicts;
+    RETURN NEXT;
+    IF v_chosen IS NOT NULL THEN
+        RETURN QUERY SELECT NULL::bigint, NULL::smallint[], c.*
+        FROM "durable".claimed_v1(v_chosen, p_journal_limit) c;
+    END IF;
 END
 $$;
 

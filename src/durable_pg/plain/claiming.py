@@ -6,7 +6,16 @@ due at once the function does better.
 
 from __future__ import annotations
 
-from durable_core.store import ClaimBatch, ClaimedRun, ClaimRequest
+from collections.abc import Sequence
+
+from durable_core.store import (
+    ClaimBatch,
+    ClaimedRun,
+    ClaimRequest,
+    Delivery,
+    DeliverVerdict,
+    Message,
+)
 
 from ..claiming import claimable
 from ..queries import READ_RECORDS
@@ -14,7 +23,7 @@ from ..rows import Row, entry_from_row, inbox_from_row, record_from_row
 from ..steps import Query, Steps
 from . import queries
 from .creating import time_of
-from .delivering import route
+from .delivering import deliver, route
 
 
 def claim(request: ClaimRequest, now_ms: int | None) -> Steps[ClaimBatch]:
@@ -24,14 +33,35 @@ def claim(request: ClaimRequest, now_ms: int | None) -> Steps[ClaimBatch]:
     lanes = claimable(request)
     reach = ([lane for lane, _ in lanes], [pin for _, pin in lanes])
     chosen = yield from _choose(request, reach, now)
-    if chosen:
-        until = now + request.lease_ms
-        yield Query(queries.TAKE, (chosen, request.worker, until, now))
-    runs = (yield from _read(chosen, request.journal_limit)) if chosen else ()
+    runs = yield from _take(chosen, request, now, epoch=0)
     limits = (request.suspect_deaths, request.suspects)
     ((next_due,),) = yield Query(queries.NEXT_DUE, (*reach, *limits))
     times = [time for time in (next_due, again) if time is not None]
     return ClaimBatch(runs=runs, now_ms=now, next_due_ms=min(times, default=None))
+
+
+def deliver_and_claim(
+    messages: Sequence[Message],
+    request: ClaimRequest,
+    now_ms: int | None,
+    inbox_limit: int,
+    epoch: int,
+) -> Steps[Delivery]:
+    """The verb ``deliver_and_claim``. What is locked by others now was posted to, as was any run
+    that still has something posted: it is not claimed."""
+    verdicts = yield from deliver(messages, now_ms, inbox_limit)
+    now = yield from time_of(now_ms)
+    receivers = [
+        message.run_id
+        for message, verdict in zip(messages, verdicts, strict=True)
+        if verdict is DeliverVerdict.DELIVERED
+    ]
+    lanes = claimable(request)
+    reach = ([lane for lane, _ in lanes], [pin for _, pin in lanes])
+    limits = (request.suspect_deaths, request.limit)
+    free = yield Query(queries.FREE, (*reach, now, *limits, receivers))
+    runs = yield from _take([run_id for run_id, _ in free], request, now, epoch)
+    return Delivery(verdicts=verdicts, runs=runs, now_ms=now)
 
 
 def _route(now: int) -> Steps[int | None]:
@@ -55,6 +85,16 @@ def _choose(
     due += yield Query(queries.SUSPECTS, (*at, request.suspects))
     ranked = sorted((rank, run_id) for run_id, rank in due)
     return [run_id for _, run_id in ranked[: request.limit]]
+
+
+def _take(
+    chosen: list[str], request: ClaimRequest, now: int, epoch: int
+) -> Steps[tuple[ClaimedRun, ...]]:
+    if not chosen:
+        return ()
+    until = now + request.lease_ms
+    yield Query(queries.TAKE, (chosen, request.worker, until, now, epoch))
+    return (yield from _read(chosen, request.journal_limit))
 
 
 def _read(chosen: list[str], journal_limit: int) -> Steps[tuple[ClaimedRun, ...]]:

@@ -272,7 +272,7 @@ ORDER BY rank, l.run_id LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED
 )
 TAKE = """
 UPDATE "durable".lease SET
-    epoch = epoch + 1,
+    epoch = greatest(epoch + 1, $5),
     deaths = deaths + CASE WHEN owner <> $2 THEN 1 ELSE 0 END,
     owner = $2,
     anyone = false,
@@ -281,6 +281,17 @@ UPDATE "durable".lease SET
     status = CASE WHEN status IN ('pending', 'suspended') THEN 'running' ELSE status END
 WHERE run_id = ANY ($1::text[])
 """
+FREE = (
+    """
+SELECT l.run_id, l.due_at_ms - l.priority * 60000 AS rank FROM "durable".lease l
+WHERE l.run_id = ANY ($6::text[]) AND l.owner IS NULL AND l.due_at_ms <= $3 AND l.deaths < $4
+    AND NOT EXISTS (SELECT 1 FROM "durable".posted p WHERE p.run_id = l.run_id) AND
+"""
+    + WITHIN_REACH
+    + """
+ORDER BY rank, l.run_id LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED
+"""
+)
 NEXT_DUE = (
     """
 SELECT min(l.due_at_ms) FROM "durable".lease l
