@@ -41,7 +41,7 @@ def deliver_and_claim(
     request: ClaimRequest,
     now_ms: int | None,
     inbox_limit: int,
-    epoch: int,
+    mark: int | None,
 ) -> Steps[Delivery]:
     """The verb ``deliver_and_claim``; as of ``deliver``, only what has a token waits."""
     lanes = claimable(request)
@@ -59,7 +59,7 @@ def deliver_and_claim(
             [pin for _, pin in lanes],
             request.suspect_deaths,
             request.journal_limit,
-            epoch,
+            mark,
         ),
     )
     return Delivery(

@@ -24,8 +24,8 @@ from durable_core.store import (
     CommitResult,
     CommitVerdict,
     CreateResult,
-    Delivery,
     DeliverVerdict,
+    Delivery,
     EntryRecord,
     InboxRecord,
     Lease,
@@ -199,14 +199,12 @@ class PgStore:
         request: ClaimRequest,
         *,
         inbox_limit: int = 10_000,
-        epoch: int = 0,
+        mark: int | None = None,
     ) -> Delivery:
         """Put messages into inboxes, and lease those of their runs that nobody has. Others hear of
         runs that were not leased, as of any delivery: some of them may have these."""
         delivery = await self._write(
-            lambda: self._verbs.deliver_and_claim(
-                messages, request, self._now(), inbox_limit, epoch
-            )
+            lambda: self._verbs.deliver_and_claim(messages, request, self._now(), inbox_limit, mark)
         )
         ours = {claimed.run.run_id for claimed in delivery.runs}
         self._ring_if(

@@ -12,8 +12,8 @@ from durable_core.store import (
     Commit,
     CommitResult,
     CreateResult,
-    Delivery,
     DeliverVerdict,
+    Delivery,
     InboxRecord,
     Lease,
     Message,
@@ -42,7 +42,7 @@ class Verbs:
     post: Delivering
     claim: Callable[[ClaimRequest, int | None], Steps[ClaimBatch]]
     deliver_and_claim: Callable[
-        [Sequence[Message], ClaimRequest, int | None, int, int], Steps[Delivery]
+        [Sequence[Message], ClaimRequest, int | None, int, int | None], Steps[Delivery]
     ]
     commit: Callable[[Sequence[Commit], int | None], Steps[CommitResult]]
     renew: Callable[[Sequence[Lease], int, int | None], Steps[RenewResult]]

@@ -15,8 +15,8 @@ from durable_core.store import (
     ClaimBatch,
     ClaimedRun,
     ClaimRequest,
-    Delivery,
     DeliverVerdict,
+    Delivery,
     Message,
 )
 
@@ -54,7 +54,7 @@ def claim(request: ClaimRequest, now_ms: int) -> Steps[ClaimBatch]:
     groups = yield from _groups(request)
     due = yield from _due(request, groups, now_ms)
     chosen = [candidate.run_id for candidate in sorted(due)[: request.limit]]
-    runs = yield from _take(chosen, request, now_ms, epoch=0)
+    runs = yield from _take(chosen, request, now_ms, None)
     next_due = yield from _next_due(request, groups)
     return ClaimBatch(runs=runs, now_ms=now_ms, next_due_ms=next_due)
 
@@ -65,7 +65,7 @@ def deliver_and_claim(
     now_ms: int,
     *,
     inbox_limit: int,
-    epoch: int,
+    mark: int | None,
 ) -> Steps[Delivery]:
     """The verb ``deliver_and_claim``."""
     batch = Batch(now_ms)
@@ -84,7 +84,7 @@ def deliver_and_claim(
             free.append(Candidate(row.due_at_ms - row.priority * AGEING_MS, run_id))
     yield from batch.flush()
     chosen = [candidate.run_id for candidate in sorted(free)[: request.limit]]
-    runs = yield from _take(chosen, request, now_ms, epoch)
+    runs = yield from _take(chosen, request, now_ms, mark)
     return Delivery(verdicts=tuple(verdicts), runs=runs, now_ms=now_ms)
 
 
@@ -97,11 +97,11 @@ def _may_take(row: LeaseRow, request: ClaimRequest, pins: Pins, now_ms: int) -> 
 
 
 def _take(
-    chosen: Sequence[str], request: ClaimRequest, now_ms: int, epoch: int
+    chosen: Sequence[str], request: ClaimRequest, now_ms: int, mark: int | None
 ) -> Steps[tuple[ClaimedRun, ...]]:
     if chosen:
         until = now_ms + request.lease_ms
-        facts = (epoch, request.worker, request.worker, until, now_ms)
+        facts = (mark, request.worker, request.worker, until, now_ms)
         yield Many(queries.TAKE, [(*facts, run_id) for run_id in chosen])
     runs = []
     for run_id in chosen:

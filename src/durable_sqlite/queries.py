@@ -158,7 +158,7 @@ WHERE deaths > 0 AND due_at_ms IS NOT NULL AND deaths >= ?
 """
 TAKE = """
 UPDATE durable_lease
-SET epoch = max(epoch + 1, ?),
+SET epoch = coalesce((epoch / 4294967296 + 1) * 4294967296 + ?, epoch + 1),
     deaths = deaths + CASE WHEN owner <> ? THEN 1 ELSE 0 END,
     owner = ?,
     anyone = 0,

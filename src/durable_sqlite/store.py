@@ -27,8 +27,8 @@ from durable_core.store import (
     CommitResult,
     CommitVerdict,
     CreateResult,
-    Delivery,
     DeliverVerdict,
+    Delivery,
     EntryRecord,
     InboxRecord,
     Lease,
@@ -173,12 +173,13 @@ class SqliteStore:
         request: ClaimRequest,
         *,
         inbox_limit: int = 10_000,
-        epoch: int = 0,
+        mark: int | None = None,
     ) -> Delivery:
         """Put messages into inboxes, and lease those of their runs that nobody has."""
-        limits = {"inbox_limit": inbox_limit, "epoch": epoch}
         return await self._write(
-            lambda: claiming.deliver_and_claim(messages, request, self._clock(), **limits)
+            lambda: claiming.deliver_and_claim(
+                messages, request, self._clock(), inbox_limit=inbox_limit, mark=mark
+            )
         )
 
     async def commit(self, commits: Sequence[Commit]) -> CommitResult:

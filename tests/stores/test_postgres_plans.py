@@ -18,10 +18,12 @@ from durable_core.testing.contract_kit import (
     lease,
     let_go,
     new_run,
+    request,
     signal,
     step,
 )
 from durable_core.testing.postgres import NO_POSTGRES
+from durable_pg.queries import in_schema
 
 pytestmark = [
     pytest.mark.postgres,
@@ -56,7 +58,9 @@ LIFE: dict[str, Callable[[Store], Awaitable[object]]] = {
     ),
     "retry": lambda store: store.deliver([Message(run_id="r1", kind="retry", reopens=True)]),
     "claim opened": lambda store: claim(store, limit=1),
-    "finish again": lambda store: commit_all(store, [finish("r1", epoch=3, after_seq=2, seen=3)]),
+    "wait": lambda store: commit_all(store, [let_go("r1", epoch=3, after_seq=2, seen=3)]),
+    "deliver and claim": lambda store: store.deliver_and_claim([signal("r1")], request(limit=1)),
+    "finish again": lambda store: commit_all(store, [finish("r1", epoch=4, after_seq=2, seen=4)]),
     "create one": lambda store: store.create([new_run("r2")]),
     "create another": lambda store: store.create([new_run("r3", priority=1)]),
     "deliver one": lambda store: store.deliver([signal("r2")]),
@@ -77,6 +81,15 @@ async def test_no_verb_reads_more_rows_because_there_are_more(major: int) -> Non
         many = await live_through(place, session)
     more = {verb: (few[verb], many[verb]) for verb in LIFE if many[verb] > few[verb] + 10}
     assert more == {}
+
+
+@pytest.mark.parametrize("major", MAJORS)
+async def test_what_reads_claimed_runs_is_part_of_the_statement_that_asks(major: int) -> None:
+    """A function that is called for its rows puts them all aside first, journals and inboxes."""
+    ask = 'EXPLAIN SELECT * FROM "durable".claimed_v1(ARRAY[$1], $2)'
+    async with arena(major) as place, place.held_open() as session:
+        plan = await session.conn.fetch(in_schema(ask, place.schema), "r1", 10)
+    assert not any("Function Scan on claimed_v1" in line for (line,) in plan)
 
 
 async def live_through(place: Arena, session: HeldOpen) -> dict[str, int]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from tests.serving import serving
 from tests.stores.pg_kit import Place, on_postgres
 
-from durable_core.store import Store
+from durable_core.store import ClaimedRun, Commit, Store
 from durable_core.testing.contract_kit import (
     LEASE_MS,
     claim,
@@ -18,11 +19,14 @@ from durable_core.testing.contract_kit import (
     lease,
     let_go,
     new_run,
+    request,
     signal,
     step,
 )
 
 pytestmark = on_postgres
+
+T = TypeVar("T")
 
 MANY = 40
 
@@ -60,11 +64,18 @@ def numbered(prefix: str) -> list[str]:
     return [f"{prefix}{number:03}" for number in range(MANY)]
 
 
+def let_go_again(claimed: ClaimedRun) -> Commit:
+    """Gives the run back, until a message comes."""
+    run, inbox = claimed.run, claimed.inbox
+    seen = max((message.seq for message in inbox), default=0)
+    return let_go(run.run_id, run.epoch, run.entry_count, seen=seen)
+
+
 async def lives(store: Store, prefix: str, trips: Callable[[], int]) -> dict[str, int]:
     """Many runs through all that they do under way: the round trips of each verb."""
     run_ids, counts = numbered(prefix), {}
 
-    async def counted(name: str, verb: Awaitable[object]) -> object:
+    async def counted(name: str, verb: Awaitable[T]) -> T:
         before = trips()
         result = await verb
         counts[name] = trips() - before
@@ -85,7 +96,12 @@ async def lives(store: Store, prefix: str, trips: Callable[[], int]) -> dict[str
         commit_all(store, [parting, *(let_go(one, after_seq=1, due_at_ms=0) for one in mixed)]),
     )
     batch = await counted("claim with journals and inboxes", claim(store, limit=3 * MANY))
-    assert len(ids(batch)) == 2 * MANY - 1  # type: ignore[arg-type]
+    assert len(ids(batch)) == 2 * MANY - 1
+    waiting, kind = list(map(let_go_again, batch.runs[: MANY // 2])), request(limit=MANY)
+    await commit_all(store, waiting)
+    sent = [signal(one.run_id) for one in waiting]
+    delivery = await counted("deliver and claim", store.deliver_and_claim(sent, kind))
+    assert len(delivery.runs) == MANY // 2
     await counted("settled", store.settled([step(one) for one in run_ids]))
     await counted("ends", commit_all(store, [finish(run_ids[0], after_seq=2)]))
     return counts

@@ -32,6 +32,7 @@ Times are integers in ms since 1970 UTC. Texts that look like JSON are opaque to
 
 from .commits import Commit, CommitResult, CommitVerdict
 from .leases import (
+    MARKS,
     ClaimBatch,
     ClaimedRun,
     ClaimRequest,
@@ -40,6 +41,7 @@ from .leases import (
     Lease,
     Release,
     RenewResult,
+    next_epoch,
 )
 from .messages import DeliverVerdict, InboxRecord, Message, payload_digest
 from .protocol import Store, StoreTransaction
@@ -59,6 +61,7 @@ __all__ = [
     "InboxRecord",
     "Kind",
     "Lease",
+    "MARKS",
     "Message",
     "NewRun",
     "Release",
@@ -67,5 +70,6 @@ __all__ = [
     "RunRecord",
     "Store",
     "StoreTransaction",
+    "next_epoch",
     "payload_digest",
 ]

@@ -7,6 +7,15 @@ import attrs
 from .messages import DeliverVerdict, InboxRecord
 from .runs import EntryRecord, RunRecord
 
+MARKS = 2**32
+"""So many marks there are; far more than any run is claimed."""
+
+
+def next_epoch(epoch: int, mark: int | None = None) -> int:
+    """The one that a lease gets after this one; with a ``mark`` (of 32 bits), one that no claim
+    comes to: the next multiple of 2**32, and the mark."""
+    return epoch + 1 if mark is None else (epoch // MARKS + 1) * MARKS + mark
+
 
 @attrs.frozen(slots=True, kw_only=True)
 class Kind:

@@ -72,13 +72,13 @@ class Store(Protocol):
         request: ClaimRequest,
         *,
         inbox_limit: int = 10_000,
-        epoch: int = 0,
+        mark: int | None = None,
     ) -> Delivery:
         """Put messages into inboxes, as ``deliver`` does, and lease those of their runs, as
         ``claim`` does, that this call delivered a message to, that nobody has, and that are due
         and within reach of the request; one transaction. No suspects, and no run whose message
-        could not be put into its inbox yet. The new epoch is ``epoch`` where that is higher than
-        the next one: by an epoch of its own a call whose answer is lost tells what it leased."""
+        could not be put into its inbox yet. The new epochs are ``next_epoch`` with this ``mark``:
+        by one of its own a call whose answer is lost tells what it leased."""
         ...
 
     async def commit(self, commits: Sequence[Commit]) -> CommitResult:

@@ -254,14 +254,12 @@ class StoreAgreement(RuleBasedStateMachine):
         sent=st.lists(messages, max_size=3),
         limit=st.sampled_from((1, 3, 10_000)),
         request=requests | generous,
-        epoch=st.sampled_from((0, 2, 2**40)),
+        mark=st.sampled_from((None, 0, 5)),
     )
     def deliver_and_claim(
-        self, sent: list[Message], limit: int, request: ClaimRequest, epoch: int
+        self, sent: list[Message], limit: int, request: ClaimRequest, mark: int | None
     ) -> None:
-        self.all(
-            lambda store: store.deliver_and_claim(sent, request, inbox_limit=limit, epoch=epoch)
-        )
+        self.all(lambda store: store.deliver_and_claim(sent, request, inbox_limit=limit, mark=mark))
 
     @rule(ms=st.sampled_from((0, 1, 10, LEASE_MS, 61_000)), request=requests)
     def claim_some(self, ms: int, request: ClaimRequest) -> None:

@@ -25,8 +25,8 @@ a ``conftest.py``.
 
 from __future__ import annotations
 
-from .contract_kit import HandClock
 from .contract_handovers import HandOverContract
+from .contract_kit import HandClock
 from .contract_leases import ClaimContract, CommitContract
 from .contract_messages import MessageContract
 from .contract_retention import RetentionContract

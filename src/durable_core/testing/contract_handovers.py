@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from ..store import ClaimedRun, Delivery, DeliverVerdict, Kind, Message, Store
+from ..store import ClaimedRun, DeliverVerdict, Delivery, Kind, Message, Store
 from .contract_kit import (
     APPLIED,
     FENCED,
@@ -36,8 +36,8 @@ from .contract_kit import (
 
 DELIVERED, DUPLICATE = DeliverVerdict.DELIVERED, DeliverVerdict.DUPLICATE
 FINISHED, UNKNOWN, FULL = DeliverVerdict.FINISHED, DeliverVerdict.UNKNOWN, DeliverVerdict.FULL
-OWN_EPOCH = 2**61 + 7
-"""One that a call may give its leases."""
+MARK = 2**32 - 2
+"""By which a call knows its leases."""
 
 
 async def hand_over(
@@ -45,12 +45,12 @@ async def hand_over(
     messages: Sequence[Message],
     *,
     inbox_limit: int = 10_000,
-    epoch: int = 0,
+    mark: int | None = None,
     **changes: Any,
 ) -> Delivery:
     """Deliver these and claim with ``request``."""
     return await store.deliver_and_claim(
-        messages, request(**changes), inbox_limit=inbox_limit, epoch=epoch
+        messages, request(**changes), inbox_limit=inbox_limit, mark=mark
     )
 
 
@@ -220,7 +220,12 @@ class HandOverContract(StoreFixtures):
         retry = Message(run_id="r1", kind="retry", reopens=True)
         (claimed,) = (await hand_over(store, [retry])).runs
         run = claimed.run
-        assert (run.status, run.epoch, run.failure, run.finished_at_ms) == ("running", 2, None, None)
+        assert (run.status, run.epoch, run.failure, run.finished_at_ms) == (
+            "running",
+            2,
+            None,
+            None,
+        )
         assert (len(claimed.entries), [m.kind for m in claimed.inbox]) == (1, ["retry"])
 
     async def test_a_status_that_means_something_is_kept(self, store: Store) -> None:
@@ -237,20 +242,23 @@ class HandOverContract(StoreFixtures):
         assert [e.seq for e in claimed.entries] == [1, 2, 3]
         assert claimed.run.entry_count == 5
 
-    async def test_a_call_may_have_an_epoch_of_its_own(
+    async def test_a_call_may_mark_the_epochs_it_leases_under(
         self, store: Store, clock: HandClock
     ) -> None:
-        """From it claims go on, and it never goes back."""
+        """Marked or not, an epoch is higher than the one before."""
         await idle(store)
-        (claimed,) = (await hand_over(store, [signal()], epoch=OWN_EPOCH)).runs
-        assert claimed.run.epoch == OWN_EPOCH
-        assert await commit_one(store, step(epoch=2, after_seq=2)) is FENCED
-        await commit_all(store, [let_go(epoch=OWN_EPOCH, after_seq=2, seen=2)])
-        (claimed,) = (await hand_over(store, [signal()], epoch=OWN_EPOCH - 1)).runs
-        assert claimed.run.epoch == OWN_EPOCH + 1
+        epochs = []
+        for mark in (MARK, 0, 7, None):
+            (claimed,) = (await hand_over(store, [signal()], mark=mark)).runs
+            epoch = claimed.run.epoch
+            epochs.append(epoch)
+            assert await commit_one(store, step(epoch=epoch - 1, after_seq=2)) is FENCED
+            await commit_all(store, [let_go(epoch=epoch, after_seq=2, seen=9)])
+        assert epochs == [2**32 + MARK, 2 * 2**32, 3 * 2**32 + 7, 3 * 2**32 + 8]
+        await hand_over(store, [signal()], mark=MARK)
         clock.forward(LEASE_MS)
         again = await claim_one(store, worker="w2")
-        assert (again.run.epoch, again.run.deaths) == (OWN_EPOCH + 2, 1)
+        assert (again.run.epoch, again.run.deaths) == (4 * 2**32 + MARK + 1, 1)
 
     async def test_two_calls_at_once_never_share_a_run(self, store: Store) -> None:
         runs = [f"r{i}" for i in range(10)]

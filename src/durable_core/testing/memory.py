@@ -24,8 +24,8 @@ from ..store import (
     CommitResult,
     CommitVerdict,
     CreateResult,
-    Delivery,
     DeliverVerdict,
+    Delivery,
     EntryRecord,
     InboxRecord,
     Lease,
@@ -167,7 +167,7 @@ class MemoryStore:
         request: ClaimRequest,
         *,
         inbox_limit: int = 10_000,
-        epoch: int = 0,
+        mark: int | None = None,
     ) -> Delivery:
         """Put messages into inboxes, and lease those of their runs that nobody has."""
         shared = self._checked()
@@ -179,7 +179,7 @@ class MemoryStore:
                 for message, verdict in zip(messages, verdicts, strict=True)
                 if verdict is DeliverVerdict.DELIVERED
             }
-            runs = state.claim_receivers(receivers, request, now, epoch)
+            runs = state.claim_receivers(receivers, request, now, mark)
             claimed = _claimed(runs, request)
             if receivers:
                 shared.changed()

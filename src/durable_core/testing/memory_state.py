@@ -21,6 +21,7 @@ from ..store import (
     Message,
     NewRun,
     RunRecord,
+    next_epoch,
 )
 
 AGEING_MS = 60_000
@@ -214,7 +215,7 @@ class State:
         return chosen
 
     def claim_receivers(
-        self, run_ids: Collection[str], request: ClaimRequest, now: int, epoch: int
+        self, run_ids: Collection[str], request: ClaimRequest, now: int, mark: int | None
     ) -> list[StoredRun]:
         """Those of these runs that nobody has, as if claimed; no suspects (rule 5)."""
         free = sorted(
@@ -229,13 +230,14 @@ class State:
             key=lambda run: run.rank,
         )[: request.limit]
         for run in free:
-            self._lease(run, request, now)
-            run.epoch = max(run.epoch, epoch)
+            self._lease(run, request, now, mark)
         return free
 
-    def _lease(self, run: StoredRun, request: ClaimRequest, now: int) -> None:
+    def _lease(
+        self, run: StoredRun, request: ClaimRequest, now: int, mark: int | None = None
+    ) -> None:
         run.deaths += run.owner not in (None, request.worker)
-        run.epoch += 1
+        run.epoch = next_epoch(run.epoch, mark)
         run.owner = request.worker
         run.anyone = False
         run.due_at_ms = now + request.lease_ms

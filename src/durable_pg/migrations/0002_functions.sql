@@ -1108,13 +1108,14 @@ $$;
 -- something into their inboxes by it. The first row has the time and the verdicts, and no run; the
 -- others are as of "claim". The rows were locked when the messages were put; what is locked by
 -- others now was posted to, as was any run that still has something posted: nothing is waited for.
+-- "mark": as the protocol's "next_epoch" says.
 CREATE FUNCTION "durable".deliver_and_claim_v1(
     p_now bigint, p_inbox_limit bigint, p_wait boolean,
     m_run text[], m_kind text[], m_name text[], m_payload bytea[], m_encoding text[],
     m_meta text[], m_dedupe text[], m_token text[], m_digest text[], m_reopens boolean[],
     m_anyone boolean[],
     p_worker text, p_lease_ms bigint, p_limit bigint, l_lane bigint[], l_pin text[],
-    p_suspect_deaths bigint, p_journal_limit bigint, p_epoch bigint
+    p_suspect_deaths bigint, p_journal_limit bigint, p_mark bigint
 ) RETURNS TABLE (
     now_ms bigint, verdicts smallint[],
     run_id text, workflow text, version text, fingerprint text, queue text, input bytea,
@@ -1160,7 +1161,7 @@ BEGIN
     ) x;
     IF v_chosen IS NOT NULL THEN
         UPDATE "durable".lease l SET
-            epoch = greatest(l.epoch + 1, p_epoch),
+            epoch = coalesce((l.epoch / 4294967296 + 1) * 4294967296 + p_mark, l.epoch + 1),
             owner = p_worker,
             anyone = false,
             due_at_ms = v_now + p_lease_ms,

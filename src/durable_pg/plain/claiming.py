@@ -12,8 +12,8 @@ from durable_core.store import (
     ClaimBatch,
     ClaimedRun,
     ClaimRequest,
-    Delivery,
     DeliverVerdict,
+    Delivery,
     Message,
 )
 
@@ -33,7 +33,7 @@ def claim(request: ClaimRequest, now_ms: int | None) -> Steps[ClaimBatch]:
     lanes = claimable(request)
     reach = ([lane for lane, _ in lanes], [pin for _, pin in lanes])
     chosen = yield from _choose(request, reach, now)
-    runs = yield from _take(chosen, request, now, epoch=0)
+    runs = yield from _take(chosen, request, now, None)
     limits = (request.suspect_deaths, request.suspects)
     ((next_due,),) = yield Query(queries.NEXT_DUE, (*reach, *limits))
     times = [time for time in (next_due, again) if time is not None]
@@ -45,7 +45,7 @@ def deliver_and_claim(
     request: ClaimRequest,
     now_ms: int | None,
     inbox_limit: int,
-    epoch: int,
+    mark: int | None,
 ) -> Steps[Delivery]:
     """The verb ``deliver_and_claim``. What is locked by others now was posted to, as was any run
     that still has something posted: it is not claimed."""
@@ -60,7 +60,7 @@ def deliver_and_claim(
     reach = ([lane for lane, _ in lanes], [pin for _, pin in lanes])
     limits = (request.suspect_deaths, request.limit)
     free = yield Query(queries.FREE, (*reach, now, *limits, receivers))
-    runs = yield from _take([run_id for run_id, _ in free], request, now, epoch)
+    runs = yield from _take([run_id for run_id, _ in free], request, now, mark)
     return Delivery(verdicts=verdicts, runs=runs, now_ms=now)
 
 
@@ -88,12 +88,12 @@ def _choose(
 
 
 def _take(
-    chosen: list[str], request: ClaimRequest, now: int, epoch: int
+    chosen: list[str], request: ClaimRequest, now: int, mark: int | None
 ) -> Steps[tuple[ClaimedRun, ...]]:
     if not chosen:
         return ()
     until = now + request.lease_ms
-    yield Query(queries.TAKE, (chosen, request.worker, until, now, epoch))
+    yield Query(queries.TAKE, (chosen, request.worker, until, now, mark))
     return (yield from _read(chosen, request.journal_limit))
 
 

@@ -272,7 +272,7 @@ ORDER BY rank, l.run_id LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED
 )
 TAKE = """
 UPDATE "durable".lease SET
-    epoch = greatest(epoch + 1, $5),
+    epoch = coalesce((epoch / 4294967296 + 1) * 4294967296 + $5::bigint, epoch + 1),
     deaths = deaths + CASE WHEN owner <> $2 THEN 1 ELSE 0 END,
     owner = $2,
     anyone = false,
