@@ -11,7 +11,14 @@ from tests.engine.stage import PATIENCE_S, Stage
 
 from durable_core import Engine, Host, StepContext, Workflow
 from durable_core.errors import RunNotFoundError
-from durable_core.store import CreateResult, DeliverVerdict, Message, NewRun
+from durable_core.store import (
+    ClaimRequest,
+    CreateResult,
+    DeliverVerdict,
+    Delivery,
+    Message,
+    NewRun,
+)
 from durable_core.testing.memory import MemoryStore
 
 
@@ -40,6 +47,21 @@ class Held(MemoryStore):
         await self.go.wait()
         return verdicts
 
+    async def deliver_and_claim(
+        self,
+        messages: Sequence[Message],
+        request: ClaimRequest,
+        *,
+        inbox_limit: int = 10_000,
+        mark: int | None = None,
+    ) -> Delivery:
+        delivery = await super().deliver_and_claim(
+            messages, request, inbox_limit=inbox_limit, mark=mark
+        )
+        self.asked.set()
+        await self.go.wait()
+        return delivery
+
     async def wait_for_work(self, timeout_ms: int | None) -> bool:
         return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
@@ -65,19 +87,23 @@ async def test_a_run_whose_start_was_cancelled_is_claimed_at_once() -> None:
         await asyncio.wait_for(done.wait(), PATIENCE_S)
 
 
-async def test_a_signal_whose_sender_was_cancelled_is_taken_at_once() -> None:
+@pytest.mark.parametrize("waits", [False, True], ids=["held", "idle"])
+async def test_a_signal_whose_sender_was_cancelled_is_taken_at_once(waits: bool) -> None:
     workflow = Workflow("w").wait_for_signal("go")
     store = Held()
     engine = Engine(store, [workflow], host=QUIET)
     async with engine, engine.worker():
         store.go.set()
         run = await engine.start(workflow)
+        while waits and (await run.info()).status != "suspended":
+            await asyncio.sleep(0)
         store.go.clear()
         store.asked.clear()
         sending = asyncio.create_task(run.signal("go", 7))
         await store.asked.wait()
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
+        store.go.set()
         assert await run.result(timeout=PATIENCE_S) == {"go": 7}
 
 

@@ -115,23 +115,6 @@ async def test_whoever_stops_waiting_takes_nobody_along() -> None:
     assert store.calls == [["a", "b"]]
 
 
-async def test_what_may_have_come_through_without_its_starter_is_told() -> None:
-    store = Creates("b", DurableError("no"))
-    store.gate.clear()
-    orphans: list[str] = []
-    gathered: Gathering[NewRun, CreateResult] = Gathering(
-        cast(Store, store).create, lambda new: orphans.append(new.run_id)
-    )
-    tasks = [asyncio.ensure_future(gathered.ask(new(name))) for name in "abc"]
-    await store.called.wait()
-    for task in tasks[:2]:
-        task.cancel()
-    await asyncio.wait(tasks[:2])
-    store.gate.set()
-    assert await tasks[2] == cast(Any, "c")
-    assert orphans == ["a", "b"]
-
-
 async def test_what_must_not_be_done_twice_is_not_repeated_in_doubt() -> None:
     error = StoreUnavailableError("in doubt", outcome_unknown=True)
     store = Creates("b", error)

@@ -64,6 +64,18 @@ class Reach:
     kinds: tuple[Kind, ...]
     suspect_deaths: int
 
+    def request(self, limit: int, *, suspects: int) -> ClaimRequest:
+        """A claim of so many runs."""
+        return ClaimRequest(
+            worker=self.owner,
+            lease_ms=self.lease_ms,
+            limit=limit,
+            queues=self.queues,
+            kinds=self.kinds,
+            suspect_deaths=self.suspect_deaths,
+            suspects=suspects,
+        )
+
 
 class Claims:
     """The claims of one worker, from ``start`` to ``stop``."""
@@ -141,7 +153,7 @@ class Claims:
 
     async def _claim(self) -> int | None:
         """Claim once; when to ask again (store ms), None if only when told to."""
-        reach, claimant = self._reach, self._claimant
+        claimant = self._claimant
         limit = min(claimant.room(), CLAIM)
         self._hungry = True
         self._full = False
@@ -149,15 +161,7 @@ class Claims:
             return None
         asked_at, stamp = claimant.now(), self._clock.stamp()
         batch = await self._store.claim(
-            ClaimRequest(
-                worker=reach.owner,
-                lease_ms=reach.lease_ms,
-                limit=limit,
-                queues=reach.queues,
-                kinds=reach.kinds,
-                suspect_deaths=reach.suspect_deaths,
-                suspects=1 if claimant.may_take_a_suspect() else 0,
-            )
+            self._reach.request(limit, suspects=1 if claimant.may_take_a_suspect() else 0)
         )
         self._clock.set(batch.now_ms, stamp)
         was_due = self._due_ms is not None and self._due_ms <= batch.now_ms

@@ -1,30 +1,46 @@
 """Eager starts: a run that is started where a worker has room for it is created with its lease.
 
-That saves the claim: of a run of one step, one transaction of three and a round trip. Rules:
+And eager deliveries: a run that a message wakes is leased to such a worker by the transaction that
+delivers it. That saves the claim: of a run of one step, or of a signal up to its handler, one
+transaction of three and a round trip. Rules:
 
-1. Nobody is overtaken: a worker keeps places for new runs only while it knows of nothing due that
-   it has left behind, and for all that start in one call or for none of them.
-2. The places are kept before the runs are created, so that no claim fills them meanwhile.
-3. Only what this very call is known to have created is adopted. Without an answer it is not known
-   how far the runs have got, so nothing is begun, and their leases are given up. The epoch they
-   were leased under is this call's alone, so that no other lease can be meant.
+1. Nobody is overtaken: a worker keeps places only while it knows of nothing due that it has left
+   behind, and for all runs of one call or for none of them.
+2. The places are kept before the store is called, so that no claim fills them meanwhile.
+3. Only what this very call is known to have leased is adopted. Without an answer it is not known
+   how far the runs have got, so nothing is begun, and their leases are given up. The epochs they
+   were leased under bear this call's mark, so that no other lease can be meant.
 4. A process that dies between the two lets the leases expire, as it would after a claim.
+
+What the runs of a lost delivery have come to must be read before their leases can be given up.
+A delivery that lands only after that look leaves its leases to expire.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import attrs
 
 from ..errors import StoreUnavailableError
 from ..kernel.run import RunStatus
-from ..store import ClaimedRun, Commit, CreateResult, NewRun, Release
+from ..store import (
+    MARKS,
+    ClaimedRun,
+    ClaimRequest,
+    Commit,
+    CreateResult,
+    NewRun,
+    Release,
+    RunRecord,
+    next_epoch,
+)
 from .claiming import Reach
 from .committer import Answer
+from .mapping import hand_back
 
 
 class Adopter(Protocol):
@@ -111,8 +127,7 @@ class Places:
     def give_up(self, error: BaseException, now_ms: int) -> None:
         """There is no answer; what was created all the same is due."""
         self._leave()
-        refused = isinstance(error, StoreUnavailableError) and not error.outcome_unknown
-        if refused or self._kept.closed:
+        if refused(error) or self._kept.closed:
             return
         for run_id in self._ids:
             commit = given_up(run_id, self._epoch, now_ms)
@@ -123,9 +138,63 @@ class Places:
         self._worker.places_are_free()
 
 
+class Seats:
+    """Places that a worker keeps for runs that the messages of one call may wake."""
+
+    def __init__(self, worker: Adopter, kept: Kept, count: int, reach: Reach, mark: int) -> None:
+        kept.keep(count)
+        self.mark = mark
+        self._worker = worker
+        self._kept = kept
+        self._count = count
+        self._reach = reach
+        self._since = worker.now()
+
+    @property
+    def request(self) -> ClaimRequest:
+        """Runs for all places."""
+        return self._reach.request(self._count, suspects=0)
+
+    async def take(self, runs: Iterable[ClaimedRun]) -> None:
+        """Adopt these, and free all places: a run that was adopted takes one of its own."""
+        try:
+            for claimed in runs:
+                if not self._kept.closed:
+                    await self._worker.adopt(claimed, self._since)
+        finally:
+            self.leave()
+
+    def give_up(self, records: Iterable[RunRecord], now_ms: int) -> None:
+        """There was no answer; these are the runs as they are now."""
+        owner = self._reach.owner
+        for record in records:
+            ours = (record.owner, record.epoch % MARKS) == (owner, self.mark)
+            if ours and not self._kept.closed:
+                commit = hand_back(
+                    record, None, after_seq=record.entry_count, seen=0, now_ms=now_ms
+                )
+                self._worker.submit(commit, lambda verdict: self._worker.wake())
+        self.leave()
+
+    def leave(self) -> None:
+        """The places are needed no more."""
+        self._kept.free(self._count)
+        self._worker.places_are_free()
+
+
+def refused(error: BaseException) -> bool:
+    """Whether the store has certainly written nothing."""
+    return isinstance(error, StoreUnavailableError) and not error.outcome_unknown
+
+
+def new_mark(entropy: Callable[[int], bytes]) -> int:
+    """Of one call's leases."""
+    return int.from_bytes(entropy(4), "big")
+
+
 def new_epoch(entropy: Callable[[int], bytes]) -> int:
-    """One that no claim and no other call comes to: 32 random bits, beyond any number of claims."""
-    return 2**32 + int.from_bytes(entropy(4), "big")
+    """Of a run that is created with its lease."""
+    return next_epoch(0, new_mark(entropy))
 
 
 def given_up(run_id: str, epoch: int, now_ms: int) -> Commit:

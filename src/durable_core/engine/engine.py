@@ -139,7 +139,7 @@ class Engine(Client):
         self._ends = Ends(shared.store, shared.listener, entropy=entropy)
         self._creating = Creating(shared, self._ends)
         self._gathering = Gathering(self._creating.create, entropy=entropy)
-        self._outbox = Outbox(shared.store, shared.local.delivered, entropy=entropy)
+        self._outbox = Outbox(shared)
         shared.local.on_ended = self._ends.ended
         self._lifespan = Lifespan(self._lifespan_factory, self)
         self._loop, self._pid, self._ready = loop, os.getpid(), True

@@ -34,15 +34,12 @@ class Gathering(Generic[Item, Answer]):
     def __init__(
         self,
         verb: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
-        on_orphan: Callable[[Item], None] = lambda item: None,
         *,
         repeatable: bool = True,
         entropy: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        """``on_orphan`` is called when an item may have come through whose sender waits no more.
-        ``repeatable``: doing it twice is doing it once, with each item."""
+        """``repeatable``: doing it twice is doing it once, with each item."""
         self._verb = verb
-        self._on_orphan = on_orphan
         self._repeatable = repeatable
         self._entropy = entropy
         self._pending: list[tuple[Item, asyncio.Future[Answer]]] = []
@@ -93,18 +90,14 @@ class Gathering(Generic[Item, Answer]):
             else:
                 self._fail(batch, error)
             return
-        for (item, waiter), answer in zip(batch, answers, strict=True):
+        for (_, waiter), answer in zip(batch, answers, strict=True):
             if not waiter.done():
                 waiter.set_result(answer)
-            elif waiter.cancelled():
-                self._on_orphan(item)
 
     def _fail(self, batch: Iterable[tuple[Item, asyncio.Future[Answer]]], error: Exception) -> None:
-        for item, waiter in batch:
+        for _, waiter in batch:
             if not waiter.done():
                 waiter.set_exception(error)
-            elif waiter.cancelled():
-                self._on_orphan(item)
 
 
 def _cut_off(*, outcome_unknown: bool) -> StoreUnavailableError:

@@ -1,8 +1,8 @@
 """Local: word of mouth between the workers and the clients of one engine.
 
 What this process did itself needs no round through the store to be noticed here: a run started
-is worked on at once, a message delivered to a held run is read at once, and whoever waits for a
-run's end is told at once.
+or woken is worked on at once, a message delivered to a held run is read at once, and whoever waits
+for a run's end is told at once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from ..store import NewRun
-from .eager import Places
+from .eager import Places, Seats
 from .waiting import Completed
 
 
@@ -32,6 +32,10 @@ class Neighbour(Protocol):
 
     def keep_places(self, news: Sequence[NewRun]) -> Places | None:
         """Places for these runs, if it can take all of them now."""
+        ...
+
+    def keep_seats(self, count: int) -> Seats | None:
+        """Places for so many runs that messages may wake, if it has them now."""
         ...
 
 
@@ -57,6 +61,16 @@ class Local:
             places = worker.keep_places(news)
             if places is not None:
                 return places
+        return None
+
+    def seats_for(self, run_ids: Iterable[str]) -> Seats | None:
+        """Places for those of these runs that nobody here holds, with a worker that has room for
+        all of them now."""
+        count = sum(not any(w.holds(run_id) for w in self._workers) for run_id in run_ids)
+        for worker in self._workers if count else ():
+            seats = worker.keep_seats(count)
+            if seats is not None:
+                return seats
         return None
 
     def runs_are_due(self) -> None:

@@ -8,7 +8,7 @@ workers at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -18,13 +18,15 @@ from ..errors import EncodingError, LimitExceededError, RunFinishedError, StaleR
 from ..kernel.event import MessageKind
 from ..kernel.run import RunStatus
 from ..kernel.value import Payload
-from ..store import DeliverVerdict, Message, RunRecord, Store
+from ..store import DeliverVerdict, Message, RunRecord
 from ..workflow.loose import codec_of
 from . import arguments
+from .delivering import Delivering
 from .gathering import Gathering
 from .given import encode_given
 from .info import waits_of
 from .reading import Reading, not_found
+from .shared import Shared
 
 SPARE_INBOX = 1_000
 """How many messages of operators fit into an inbox that is full of signals."""
@@ -35,20 +37,12 @@ class Outbox:
     those that may be sent again in doubt and those that may not. Messages with a token wait for
     their run where that is locked, so they are gathered by run: none waits for another's."""
 
-    def __init__(
-        self,
-        store: Store,
-        on_orphan: Callable[[str], None],
-        *,
-        entropy: Callable[[int], bytes],
-    ) -> None:
-        """``on_orphan`` is called with the run's id when a message may have come through whose
-        sender waits no more."""
-        self._store = store
-        self._on_orphan = on_orphan
-        self._entropy = entropy
+    def __init__(self, shared: Shared) -> None:
+        self._store = shared.store
+        self._entropy = shared.host.entropy
+        self._delivering = Delivering(shared)
         self._groups: dict[tuple[int, bool, str], Gathering[Message, DeliverVerdict]] = {}
-        self._looks: Gathering[str, RunRecord | None] = Gathering(self._read, entropy=entropy)
+        self._looks: Gathering[str, RunRecord | None] = Gathering(self._read, entropy=self._entropy)
 
     async def look(self, run_id: str) -> RunRecord | None:
         """The record of a run, for who must know it to write to it. Looks are gathered too: the
@@ -56,14 +50,13 @@ class Outbox:
         return await self._looks.ask(run_id)
 
     async def deliver(self, message: Message, inbox_limit: int) -> DeliverVerdict:
-        """As ``Store.deliver`` does it."""
+        """As ``Store.deliver`` does it; workers are told, whether or not the sender waits on."""
         waits_for = "" if message.token is None else message.run_id
         key = (inbox_limit, _repeatable(message), waits_for)
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = Gathering(
-                partial(self._store.deliver, inbox_limit=inbox_limit),
-                lambda message: self._on_orphan(message.run_id),
+                partial(self._delivering.deliver, inbox_limit=inbox_limit),
                 repeatable=_repeatable(message),
                 entropy=self._entropy,
             )
@@ -77,6 +70,7 @@ class Outbox:
         """Return when all is answered, as ``Gathering.close`` does."""
         groups = self._groups.values()
         await asyncio.gather(self._looks.close(), *(group.close() for group in groups))
+        await self._delivering.close()
 
     async def _read(self, run_ids: Sequence[str]) -> list[RunRecord | None]:
         found = await self._store.get(list(dict.fromkeys(run_ids)))
@@ -262,18 +256,12 @@ class Messaging(Reading):
     ) -> DeliverVerdict:
         shared = self._check()
         inbox_limit = shared.limits.inbox + spare
+        if conn is None:
+            return await self._outbox.deliver(message, inbox_limit)
         try:
-            if conn is not None:
-                (verdict,) = await shared.store.deliver(
-                    [message], inbox_limit=inbox_limit, conn=conn
-                )
-            else:
-                verdict = await self._outbox.deliver(message, inbox_limit)
-        except BaseException:
-            shared.local.delivered(message.run_id)  # cancelled or not, it may have been
-            raise
-        if verdict is DeliverVerdict.DELIVERED:
-            shared.local.delivered(message.run_id)
+            (verdict,) = await shared.store.deliver([message], inbox_limit=inbox_limit, conn=conn)
+        finally:
+            shared.local.delivered(message.run_id)  # whatever came of it, it may have been
         return verdict
 
     def _refuse_unless(self, verdict: DeliverVerdict, run_id: str, refused: str) -> None:

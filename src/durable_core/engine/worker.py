@@ -4,8 +4,8 @@ One loop claims them (``claiming``); one watcher listens for changes made elsewh
 advanced by their runners. Rules:
 
 1. A worker has as many runs as it has slots for attempts, and at most as many more that rest.
-2. It is woken when something was delivered here, or changed elsewhere; what was started here it
-   takes at once where it has room (``eager``), else it is woken too.
+2. It is woken when something was delivered here, or changed elsewhere; what was started or woken
+   here it takes at once where it has room (``eager``), else it is woken too.
 3. Draining stops claiming, lets handlers end within the grace, then cancels them, and hands
    every run back, due at once. It never counts as a worker's death.
 """
@@ -38,7 +38,7 @@ from .claiming import Claims, Reach
 from .clock import Backoff
 from .committer import Answer, Committer
 from .complaints import Complaints
-from .eager import Kept, Places, new_epoch
+from .eager import Kept, Places, Seats, new_epoch, new_mark
 from .inboxes import Inboxes
 from .lease import Holder, LeaseKeeper
 from .observer import LeaseLost, RunClaimed, RunFinished, RunSuspended
@@ -221,6 +221,12 @@ class Worker:
                 return None
         return Places(self, self._kept, news, self._reach, new_epoch(self._host.entropy))
 
+    def keep_seats(self, count: int) -> Seats | None:
+        """Places for runs that messages may wake, if it has the room for so many."""
+        if not self._claims.caught_up or count > self.room():
+            return None
+        return Seats(self, self._kept, count, self._reach, new_mark(self._host.entropy))
+
     def mail(self, run_ids: Iterable[str]) -> None:
         """Messages were delivered to these runs: look, for those held here."""
         held = [run_id for run_id in run_ids if run_id in self._held]
@@ -283,6 +289,8 @@ class Worker:
     async def _adopt(self, claimed: ClaimedRun, since: float) -> None:
         record = claimed.run
         before = self._held.get(record.run_id)
+        if before is not None and before.record.epoch > record.epoch:
+            return  # its answer took longer than its lease, and was overtaken by a claim's
         if before is not None:
             before.lose("it had expired, and was claimed again")
         try:

@@ -250,6 +250,9 @@ WITHIN_REACH = """
         WHERE k.lane = l.lane AND k.pin = l.pin
     ))
 """
+NOTHING_POSTED = """
+    AND NOT EXISTS (SELECT 1 FROM "durable".posted p WHERE p.run_id = l.run_id)
+"""
 DUE = (
     """
 SELECT l.run_id, l.due_at_ms - l.priority * 60000 AS rank FROM "durable".lease l
@@ -285,9 +288,10 @@ FREE = (
     """
 SELECT l.run_id, l.due_at_ms - l.priority * 60000 AS rank FROM "durable".lease l
 WHERE l.run_id = ANY ($6::text[]) AND l.owner IS NULL AND l.due_at_ms <= $3 AND l.deaths < $4
-    AND NOT EXISTS (SELECT 1 FROM "durable".posted p WHERE p.run_id = l.run_id) AND
+    AND
 """
     + WITHIN_REACH
+    + NOTHING_POSTED
     + """
 ORDER BY rank, l.run_id LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED
 """
