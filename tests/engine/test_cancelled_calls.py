@@ -95,7 +95,7 @@ async def test_a_signal_whose_sender_was_cancelled_is_taken_at_once(waits: bool)
     async with engine, engine.worker():
         store.go.set()
         run = await engine.start(workflow)
-        while waits and (await run.info()).status != "suspended":
+        while waits and (await run.info()).status != "suspended":  # noqa: ASYNC110
             await asyncio.sleep(0)
         store.go.clear()
         store.asked.clear()

@@ -48,7 +48,7 @@ LEASES = (
     Mutant(
         "one epoch for all",
         "a claim does not grow the epoch",
-        (Edit(f"{STATE}.claim", "run.epoch += 1", "pass"),),
+        (Edit(f"{STATE}._lease", "run.epoch = next_epoch(run.epoch, mark)", "pass"),),
         bug=1,
         quick=True,
     ),
@@ -61,7 +61,7 @@ LEASES = (
     Mutant(
         "deaths are not counted",
         "the claim of an expired lease counts no death",
-        (Edit(f"{STATE}.claim", "run.deaths += run.owner not in (None, request.worker)", "pass"),),
+        (Edit(f"{STATE}._lease", "run.deaths += run.owner not in (None, request.worker)", "pass"),),
         bug=32,
         first="poison",
         quick=True,

@@ -96,6 +96,20 @@ WORKERS = (
         bug=8,
     ),
     Mutant(
+        "a woken run is not adopted",
+        "what a worker leased by a delivery it does not work on",
+        (Edit(f"{ENGINE}.eager:Seats.take", "if not self._kept.closed:", "if self._kept.closed:"),),
+        bug=15,
+        first="signals in order",
+    ),
+    Mutant(
+        "a lost delivery keeps its lease",
+        "a lease that was given by a delivery whose answer was lost is not given up",
+        (Edit(f"{ENGINE}.eager:Seats.give_up", "for record in records:", "for record in ():"),),
+        bug=15,
+        first="signals in order",
+    ),
+    Mutant(
         "leases are not renewed",
         "a handler that takes longer than a lease loses its run",
         (Edit(

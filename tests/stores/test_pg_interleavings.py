@@ -35,6 +35,7 @@ from durable_core.testing.contract_kit import (
     lease,
     let_go,
     new_run,
+    request,
     signal,
     started,
     step,
@@ -540,4 +541,53 @@ async def test_what_time_decides_waits_for_a_delivery_that_came_first(arena: Are
         assert await arena.waits(deciding, sender.pid)
         await sender.conn.execute("COMMIT")
     assert await deciding is CommitVerdict.UNHEARD
+    await arena.check()
+
+
+# --- delivered and claimed in one ------------------------------------------------------------
+
+
+async def test_a_locked_run_is_posted_to_and_not_claimed(arena: Arena) -> None:
+    """Its owner gives it back meanwhile: whoever claims it next has the message, and no other."""
+    for run_id in (RUN, "free"):
+        await started(arena.store, run_id)
+    await commit_all(arena.store, [let_go("free")])
+    async with arena.held_open() as other:
+        await commit_all(other, [let_go(RUN)])
+        sent = [signal(RUN, "a"), signal("free", "b")]
+        delivering = arena.store.deliver_and_claim(sent, request(worker="w2"))
+        delivery = await asyncio.wait_for(delivering, PATIENCE_S)
+        assert delivery.verdicts == (DELIVERED, DELIVERED)
+        assert [one.run.run_id for one in delivery.runs] == ["free"]
+        await other.conn.execute("COMMIT")
+    later = await arena.store.deliver_and_claim([signal(RUN, "c")], request(worker="w2"))
+    assert [names(one) for one in later.runs] == [["a", "c"]]
+    await arena.check()
+
+
+async def test_a_delivery_with_a_token_waits_and_claims_what_was_given_back(arena: Arena) -> None:
+    await started(arena.store)
+    await commit_all(arena.store, [step(tokens_opened=("t",))])
+    async with arena.held_open() as other:
+        await commit_all(other, [let_go(after_seq=1)])
+        sent = [signal(token="t")]
+        waiting = asyncio.create_task(arena.store.deliver_and_claim(sent, request(worker="w2")))
+        assert await arena.waits(waiting, other.pid)
+        await other.conn.execute("COMMIT")
+        (claimed,) = (await waiting).runs
+    assert (claimed.run.epoch, claimed.run.owner) == (2, "w2")
+    assert (units(claimed), names(claimed)) == (["step1"], ["go"])
+    await arena.check()
+
+
+async def test_a_claim_and_a_delivery_that_claims_never_share_a_run(arena: Arena) -> None:
+    await started(arena.store)
+    await commit_all(arena.store, [let_go(due_at_ms=START_MS)])
+    async with arena.held_open() as other:
+        delivery = await other.deliver_and_claim([signal()], request(worker="w2"))
+        assert [one.run.epoch for one in delivery.runs] == [2]
+        assert ids(await claim(arena.store, worker="w3")) == []
+        await other.conn.execute("COMMIT")
+    assert ids(await claim(arena.store, worker="w3")) == []
+    assert (await arena.store.get([RUN]))[RUN].owner == "w2"
     await arena.check()

@@ -18,7 +18,17 @@ import attrs
 
 from ..errors import DurableError
 
-VERBS = ("claim", "commit", "renew", "inbox", "create", "deliver", "journal", "get")
+VERBS = (
+    "claim",
+    "commit",
+    "renew",
+    "inbox",
+    "create",
+    "deliver",
+    "deliver_and_claim",
+    "journal",
+    "get",
+)
 STORE_ERRORS = ("refused", "lost", "landed")
 OPERATIONS = ("cancel", "terminate", "pause", "unpause", "retry", "start")
 
@@ -222,8 +232,10 @@ class Faults:
 
     ``always_suspend``: the run is dropped and claimed again after each of its commits.
     ``embedded``: each worker process starts the run itself, by its id, as soon as its worker has
-    found nothing to do; the first one creates it with its lease (an eager start). Plans are equal
-    when they say the same; ``repr`` is Python that makes the plan again.
+    found nothing to do, and sends its signals when it may have come to wait; the first one creates
+    the run with its lease, and what a signal wakes is leased by its delivery (eager starts and
+    deliveries). Plans are equal when they say the same; ``repr`` is Python that makes the plan
+    again.
     """
 
     __slots__ = ("always_suspend", "embedded", "faults", "seed", "workers")

@@ -122,12 +122,16 @@ def at_any_await(sim: Simulation) -> Iterator[Point]:
 
 
 def begun_at_work(sim: Simulation) -> Iterator[Point]:
-    """What can go wrong until a run that was started where it is worked on has made its first
-    commit; behind that, it is a run like any other."""
-    commits = [moment.event for moment in sim.world.witness.moments if moment.verb == "commit"]
-    last = min(commits, default=len(sim.world.chronicle))
+    """What can go wrong until a run that was started or woken where it is worked on has made its
+    first commit there; behind that, it is a run like any other."""
+    open_, at_work = True, set()
+    for moment in sim.world.witness.moments:
+        open_ = open_ or moment.verb == "deliver_and_claim"
+        if open_:
+            at_work |= {moment.event - 1, moment.event}
+        open_ = open_ and moment.verb != "commit"
     for point in (*points_of(sim), *at_any_await(sim)):
-        if point.event <= last:
+        if point.event in at_work:
             yield attrs.evolve(point, mark=("embedded", *point.mark))
 
 

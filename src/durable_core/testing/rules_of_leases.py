@@ -45,8 +45,8 @@ def _may_expire(sim: Simulation) -> bool:
                 return True
             case StoreError(verb="claim"):
                 return True  # nobody knows of the lease that was given
-            case StoreError(verb="create") if leaves or late:
-                return True  # nor of this one, until the start is tried again, and it is given back
+            case StoreError(verb="create" | "deliver_and_claim") if leaves or late:
+                return True  # nor of this one, until it is given up, or the start is tried again
             case StoreError(verb="commit") if transacts:
                 return True  # a transaction that is not committed is not tried again at once
             case Delay(verb=verb, seconds=seconds) if seconds > PATIENT_S and (

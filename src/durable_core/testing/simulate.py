@@ -6,6 +6,7 @@ A simulation of a few steps takes some milliseconds, so it can be asked for by t
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +25,8 @@ from .world import SimulationLimitError, World
 
 QUIET = Faults()
 NOT_GIVEN: Any = object()
+WAITING_TURNS = 40
+"""So many turns of the loop it takes until a run that begins with a wait has come to it."""
 
 
 @attrs.frozen(slots=True)
@@ -85,7 +88,9 @@ def simulate(
             workflows,
             plan,
             deps=None if deps is None else deps(),
-            begin=lambda engine: _begin(engine, workflow, input, early),
+            begin=lambda engine: _begin(
+                engine, workflow, input, early, WAITING_TURNS * plan.embedded
+            ),
             send=lambda engine, reverse: _send(engine, sent[::-1] if reverse else sent),
             operate=lambda engine, what: _operate(engine, what, workflow, input),
             resume=None if resume is NOT_GIVEN else lambda engine: _resume(engine, resume),
@@ -129,8 +134,10 @@ def _are_late(plan: Faults) -> bool:
     return any(isinstance(fault, SignalAt) and fault.late for fault in plan.faults)
 
 
-async def _begin(engine: Engine, workflow: Any, input: Any, early: Sent) -> None:
+async def _begin(engine: Engine, workflow: Any, input: Any, early: Sent, turns: int) -> None:
     await engine.start(workflow, input, id=RUN_ID)
+    for _ in range(turns if early else 0):
+        await asyncio.sleep(0)
     await _send(engine, early)
 
 

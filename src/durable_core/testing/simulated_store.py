@@ -15,7 +15,9 @@ from ..store import (
     CommitResult,
     CommitVerdict,
     CreateResult,
+    Delivery,
     Lease,
+    Message,
     NewRun,
     RenewResult,
     RunRecord,
@@ -122,6 +124,25 @@ class SimulatedStore:
 
         answer = await self._world.around_store(witness.store_called("claim"), self._process, call)
         assert isinstance(answer, ClaimBatch)
+        witness.holdings.granted(self._process.name, [one.run for one in answer.runs])
+        return answer
+
+    async def deliver_and_claim(
+        self, messages: Sequence[Message], request: ClaimRequest, **options: Any
+    ) -> Delivery:
+        """As the store does it, seen as a claim is."""
+        witness = self._world.witness
+
+        async def call() -> Delivery:
+            before = witness.before()
+            delivery = await self._store.deliver_and_claim(messages, request, **options)
+            witness.woken(before, messages, delivery, self._process.name)
+            self._world.hearing.changed()
+            return delivery
+
+        moment = witness.store_called("deliver_and_claim")
+        answer = await self._world.around_store(moment, self._process, call)
+        assert isinstance(answer, Delivery)
         witness.holdings.granted(self._process.name, [one.run for one in answer.runs])
         return answer
 

@@ -17,11 +17,14 @@ import attrs
 from ..kernel.outcome import AttemptKey
 from ..store import (
     ClaimBatch,
+    ClaimedRun,
     Commit,
     CommitVerdict,
+    Delivery,
     EntryRecord,
     InboxRecord,
     Lease,
+    Message,
     RenewResult,
     RunRecord,
 )
@@ -298,15 +301,9 @@ class Witness:
         """This process was given runs: each has to have been due, and free or left alone."""
         now = self._clock()
         for claimed in batch.runs:
-            row = before.get(claimed.run.run_id)
+            row = self._given(before, claimed, process)
             if row is None:
                 continue
-            run_id, event = claimed.run.run_id, max(0, self._event() - 1)
-            self.holdings.given(process, run_id, held=row.held, event=event)
-            if claimed.run.epoch <= row.epoch:
-                self._breach(
-                    "I-FENCE", f"run {claimed.run.run_id!r} was leased without a new epoch"
-                )
             if row.due_at_ms is None or row.due_at_ms > now:
                 what = "while its lease lasted" if row.held else "before it was due"
                 self._breach(
@@ -315,6 +312,35 @@ class Witness:
                     expected=f"not before {row.due_at_ms} ms",
                     found=f"{now} ms",
                 )
+
+    def woken(
+        self,
+        before: Mapping[str, _Row],
+        messages: Sequence[Message],
+        delivery: Delivery,
+        process: str,
+    ) -> None:
+        """This process was given runs that its messages woke: of those, and held by nobody."""
+        receivers = {message.run_id for message in messages}
+        for claimed in delivery.runs:
+            row = self._given(before, claimed, process)
+            if row is not None and (row.held or claimed.run.run_id not in receivers):
+                self._breach(
+                    "I-FENCE",
+                    f"run {claimed.run.run_id!r} was leased by a delivery, and "
+                    + ("is held" if row.held else "got no message"),
+                )
+
+    def _given(self, before: Mapping[str, _Row], claimed: ClaimedRun, process: str) -> _Row | None:
+        """The run as it was before the store gave it to this process."""
+        run_id = claimed.run.run_id
+        row = before.get(run_id)
+        if row is not None:
+            event = max(0, self._event() - 1)
+            self.holdings.given(process, run_id, held=row.held, event=event)
+            if claimed.run.epoch <= row.epoch:
+                self._breach("I-FENCE", f"run {run_id!r} was leased without a new epoch")
+        return row
 
     def renewed(
         self, before: Mapping[str, _Row], leases: Sequence[Lease], result: RenewResult
