@@ -30,7 +30,7 @@ from durable_core.testing.virtual_time import InlineExecutor, VirtualLoop, Virtu
 from durable_core.workflow import Definition, Registry, input_digest
 from durable_sqlite import SqliteStore
 
-VERBS = ("claim", "commit", "renew", "inbox", "create", "deliver", "journal")
+VERBS = ("claim", "commit", "renew", "inbox", "create", "deliver", "deliver_and_claim", "journal")
 LEASE = timedelta(seconds=30)
 
 

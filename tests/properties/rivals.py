@@ -28,7 +28,17 @@ from durable_core.testing.memory import MemoryStore
 from durable_core.testing.virtual_time import InlineExecutor, VirtualTime
 from durable_core.workflow import Definition, Registry, input_digest
 
-VERBS = ("claim", "commit", "settled", "renew", "inbox", "journal", "get", "deliver")
+VERBS = (
+    "claim",
+    "commit",
+    "settled",
+    "renew",
+    "inbox",
+    "journal",
+    "get",
+    "deliver",
+    "deliver_and_claim",
+)
 LEASE = timedelta(seconds=30)
 LEASE_S = LEASE.total_seconds()
 

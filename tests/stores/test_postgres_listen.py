@@ -17,6 +17,7 @@ from durable_core.testing.contract_kit import (
     finish,
     let_go,
     new_run,
+    request,
     signal,
     started,
     step,
@@ -132,6 +133,41 @@ async def test_of_runs_created_with_their_leases_others_hear_but_more_seldom(
         assert await other.wait_for_work(HEARS_MS)
         await ear.fetch("SELECT 1")
         assert 1 <= len(heard) <= 2 + lasted / listen.SELDOM_S
+
+
+async def test_of_runs_leased_by_a_delivery_others_hear_but_more_seldom(
+    store: PgStore, other: PgStore, place: Place
+) -> None:
+    heard: list[Any] = []
+    run_ids = [str(number) for number in range(100)]
+    await store.create([new_run(run_id, delay_ms=60_000) for run_id in run_ids])
+    await at_peace(store, other)
+    async with place.connected() as ear:
+        await ear.add_listener(SchemaName(place.schema).channel, lambda *args: heard.append(args))
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        for run_id in run_ids:
+            delivery = await store.deliver_and_claim([signal(run_id)], request())
+            assert len(delivery.runs) == 1
+        lasted = loop.time() - begun
+        assert await other.wait_for_work(HEARS_MS)
+        await ear.fetch("SELECT 1")
+        assert 1 <= len(heard) <= 2 + lasted / listen.SELDOM_S
+
+
+async def test_of_a_message_whose_run_was_not_leased_others_hear_at_once(
+    store: PgStore, other: PgStore
+) -> None:
+    """Whoever has it, or may have it, is among them."""
+    await store.create([new_run("theirs", queue="theirs"), new_run("ours", delay_ms=60_000)])
+    await store.deliver_and_claim([signal("ours")], request())  # no seldom ring for a while
+    await at_peace(store, other)
+    delivery = await store.deliver_and_claim([signal("theirs")], request())
+    assert delivery.runs == ()
+    assert await other.wait_for_work(round(listen.SELDOM_S * 500))
+    await at_peace(store, other)
+    nobody = await store.deliver_and_claim([signal("nobody")], request())
+    assert nobody.runs == () and not await other.wait_for_work(20)
 
 
 async def test_the_last_ring_is_sent_though_the_store_closes_at_once(place: Place) -> None:
