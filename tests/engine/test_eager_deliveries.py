@@ -246,6 +246,22 @@ async def test_a_run_that_is_held_is_told_and_not_claimed(stage: Stage) -> None:
     assert "deliver_and_claim" not in log.calls
 
 
+async def test_a_run_that_is_about_to_be_adopted_is_told_of_the_next_message(
+    stage: Stage, scene: Scene
+) -> None:
+    """The sender is answered before the run is adopted here, and sends another one at once."""
+    scene.workflow = Workflow("w").wait_for_signal("go").wait_for_signal("on")
+    async with working(stage, scene) as engine:
+        for _ in range(3):
+            run = await scene.idle(stage, engine)
+            await engine.signal(run.id, "go")
+            await engine.signal(run.id, "on", dedupe_id="k")
+            await run.result(timeout=PATIENCE_S)
+            sent = [verb for verb in scene.log.calls if verb.startswith("deliver")]
+            # In memory the first may have been taken, and the run given up again, in one turn.
+            assert sent == ["deliver_and_claim", "deliver"] or stage.kind == "memory"
+
+
 async def test_a_run_in_other_hands_stays_there(stage: Stage) -> None:
     """It is held by another process, whose worker hears of the message as ever."""
     gate = Gate()

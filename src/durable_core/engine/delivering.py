@@ -2,20 +2,25 @@
 
 It is the verb ``deliver`` of the store, with all that follows from it here: a worker that has room
 leases the runs they wake in the same transaction (``eager``), one that holds such a run reads its
-inbox, and the others look for them.
+inbox, and the others look for them. Senders are answered first, then the runs are adopted; a
+message to a run that is about to be adopted waits for that, or nobody here would be told of it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from ..errors import DurableError
-from ..store import DeliverVerdict, Message
+from ..store import ClaimedRun, DeliverVerdict, Message
 from .eager import Seats, refused
 from .retrying import PATIENCE_S, retrying
 from .shared import Shared
 from .shielded import ended
+
+ANSWERING_TURNS = 4
+"""So many turns of the loop it takes until all senders of a call have heard its answer."""
 
 
 class Delivering:
@@ -23,7 +28,8 @@ class Delivering:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], frozenset[str]] = {}
+        """What goes on behind an answer, and the runs that are adopted by it."""
 
     async def deliver(
         self, messages: Sequence[Message], *, inbox_limit: int
@@ -31,6 +37,7 @@ class Delivering:
         """In one transaction; raises as ``Store.deliver`` does."""
         local = self._shared.local
         run_ids = list(dict.fromkeys(message.run_id for message in messages))
+        await self._adopted(run_ids)
         seats = local.seats_for(run_ids)
         verdicts: Sequence[DeliverVerdict]
         taken: frozenset[str] = frozenset()
@@ -66,20 +73,34 @@ class Delivering:
                 seats.leave()
             else:
                 run_ids = {message.run_id: None for message in messages}
-                self._begin_to_give_up(list(run_ids), seats)
+                self._begin(self._give_up(list(run_ids), seats))
             raise
         shared.clock.set(delivery.now_ms, stamp)
-        await seats.take(delivery.runs)
-        return delivery.verdicts, frozenset(claimed.run.run_id for claimed in delivery.runs)
+        taken = frozenset(claimed.run.run_id for claimed in delivery.runs)
+        if taken:
+            self._begin(self._adopt(delivery.runs, seats), taken)
+        else:
+            seats.leave()
+        return delivery.verdicts, taken
 
-    # --- answers that are lost ------------------------------------------------------------------
+    # --- behind the answer ----------------------------------------------------------------------
 
-    def _begin_to_give_up(self, run_ids: Sequence[str], seats: Seats) -> None:
-        """Nobody waits for that but a worker that drains, because the places are kept until then,
-        and ``close``."""
-        task = asyncio.get_running_loop().create_task(self._give_up(run_ids, seats))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _begin(self, work: Coroutine[Any, Any, None], adopts: frozenset[str] = frozenset()) -> None:
+        """A worker that drains waits for it, because the places are kept until then."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks[task] = adopts
+        task.add_done_callback(self._tasks.pop)
+
+    async def _adopt(self, runs: Sequence[ClaimedRun], seats: Seats) -> None:
+        for _ in range(ANSWERING_TURNS):
+            await asyncio.sleep(0)
+        await seats.take(runs)
+
+    async def _adopted(self, run_ids: Sequence[str]) -> None:
+        """Return when none of these is about to be adopted."""
+        going = [task for task, adopts in self._tasks.items() if not adopts.isdisjoint(run_ids)]
+        if going:
+            await asyncio.wait(going)
 
     async def _give_up(self, run_ids: Sequence[str], seats: Seats) -> None:
         shared = self._shared
@@ -94,6 +115,6 @@ class Delivering:
             seats.give_up(found.values(), shared.clock.now_ms())
 
     async def close(self) -> None:
-        """Return when all is given up, or the store has said nothing for as long as a call
-        waits."""
+        """Return when all is adopted or given up, or the store has said nothing for as long as a
+        call waits."""
         await ended(self._tasks, PATIENCE_S)
