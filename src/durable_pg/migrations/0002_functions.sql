@@ -1087,9 +1087,10 @@ BEGIN
     ELSIF v_chosen IS NULL THEN
         v_next := v_due[1];
     ELSE
+        -- By this very claim a run may have become a suspect.
         SELECT l.due_at_ms INTO v_next FROM "durable".lease l
         WHERE l.lane = v_lane[1] AND l.pin = v_pin[1] AND l.priority = v_priority[1]
-            AND l.due_at_ms IS NOT NULL AND l.deaths < p_suspect_deaths
+            AND l.due_at_ms IS NOT NULL AND (p_suspects > 0 OR l.deaths < p_suspect_deaths)
         ORDER BY l.due_at_ms LIMIT 1;
         v_next := least(v_next, v_due[2]);
     END IF;
