@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from ..kernel.program import ProgramFactory
 from ..kernel.transition import Held
-from ..store import ClaimedRun, Commit, EntryRecord, Lease, Store
-from .mapping import hand_back, journal_of, newest, run_context
+from ..store import ClaimedRun, Commit, EntryRecord, Store
+from .mapping import hand_back_unused, journal_of, newest, run_context
 from .shared import Shared
 
 GIVEN_BACK_MS = 1_000
@@ -50,13 +50,5 @@ async def _whole_journal(claimed: ClaimedRun, store: Store) -> list[EntryRecord]
 
 def given_back(claimed: ClaimedRun, now_ms: int) -> Commit:
     """Undoes the claim: the run is due again in a moment, here or elsewhere."""
-    record = claimed.run
-    return hand_back(
-        Lease(run_id=record.run_id, epoch=record.epoch, seen=newest(claimed.inbox, 0)),
-        status=record.status,
-        generation=record.generation,
-        waiting=record.waiting,
-        failure=record.failure,
-        after_seq=record.entry_count,
-        now_ms=now_ms + GIVEN_BACK_MS,
-    )
+    seen = newest(claimed.inbox, 0)
+    return hand_back_unused(claimed.run, seen=seen, now_ms=now_ms + GIVEN_BACK_MS)

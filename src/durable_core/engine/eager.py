@@ -40,7 +40,7 @@ from ..store import (
 )
 from .claiming import Reach
 from .committer import Answer
-from .mapping import hand_back
+from .mapping import hand_back_unused
 
 
 class Adopter(Protocol):
@@ -170,9 +170,7 @@ class Seats:
         for record in records:
             ours = (record.owner, record.epoch % MARKS) == (owner, self.mark)
             if ours and not self._kept.closed:
-                commit = hand_back(
-                    record, None, after_seq=record.entry_count, seen=0, now_ms=now_ms
-                )
+                commit = hand_back_unused(record, seen=0, now_ms=now_ms)
                 self._worker.submit(commit, lambda verdict: self._worker.wake())
         self.leave()
 

@@ -137,6 +137,19 @@ def hand_back(
     )
 
 
+def hand_back_unused(record: RunRecord, *, seen: int, now_ms: int) -> Commit:
+    """Give up a run on which nothing was done under its lease."""
+    return hand_back(
+        Lease(run_id=record.run_id, epoch=record.epoch, seen=seen),
+        status=record.status,
+        generation=record.generation,
+        waiting=record.waiting,
+        failure=record.failure,
+        after_seq=record.entry_count,
+        now_ms=now_ms,
+    )
+
+
 def new_child(child: ChildStart, parent: Parent) -> NewRun:
     """A child inherits its parent's queue and priority."""
     return NewRun(

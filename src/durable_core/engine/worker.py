@@ -289,7 +289,7 @@ class Worker:
     async def _adopt(self, claimed: ClaimedRun, since: float) -> None:
         record = claimed.run
         before = self._held.get(record.run_id)
-        if before is not None and before.record.epoch > record.epoch:
+        if before is not None and before.epoch > record.epoch:
             return  # its answer took longer than its lease, and was overtaken by a claim's
         if before is not None:
             before.lose("it had expired, and was claimed again")
