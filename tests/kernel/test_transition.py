@@ -335,6 +335,45 @@ def test_the_first_to_end_wins_the_race_and_the_loser_is_cancelled() -> None:
     assert world.kinds() == ["unit_completed fast", "unit_cancelled slow", "run_completed"]
 
 
+def timer(name: str, ms: int) -> Timer:
+    return Timer(unit=UnitKey.of(name), due=lambda now_ms: now_ms + ms)
+
+
+@pytest.mark.parametrize("cold", [False, True])
+@pytest.mark.parametrize(
+    ("ms", "late_ms", "said", "entries"),
+    [
+        ((2, 1), 9, False, ["unit_cancelled a", "timer_fired b"]),
+        ((1, 2), 9, False, ["timer_fired a", "unit_cancelled b"]),
+        ((1, 1), 1, False, ["timer_fired a", "unit_cancelled b"]),
+        ((1, 2), 9, True, ["signal_consumed c", "unit_cancelled a", "unit_cancelled b"]),
+    ],
+)
+def test_who_comes_late_to_a_race_finds_the_winner_who_was_first(
+    cold: bool, ms: tuple[int, int], late_ms: int, said: bool, entries: list[str]
+) -> None:
+    """Whether or not the run was in memory meanwhile; of what is over no more is begun."""
+
+    def body(run: RunContext) -> Gen:
+        wait = Wait(unit=UnitKey.of("c"), signal=lambda: "go", timeout_ms=None)
+        yield First(steps=(timer("a", ms[0]), timer("b", ms[1]), wait))
+        return done()
+
+    world = World(body)
+    begun = len(world.advance().entries)
+    assert not world.advance().release  # claimed, it rests
+    assert world.held is not None
+    world.now_ms += late_ms
+    if cold:
+        world.crash()
+    if said:
+        world.deliver(MessageKind.SIGNAL, "go")
+    world.advance()
+    told = [told for told in world.kinds()[begun:] if told != "unit_cancelled c"]
+    assert sorted(told) == sorted([*entries, "run_completed"])
+    assert world.kinds()[begun].split()[0] in ("timer_fired", "signal_consumed")
+
+
 def test_a_late_success_of_the_loser_is_recorded_and_replay_keeps_the_winner() -> None:
     def body(run: RunContext) -> Gen:
         won = yield First(steps=(call("slow"), call("fast")))

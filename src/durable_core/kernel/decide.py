@@ -33,6 +33,8 @@ from .tables import FAMILY, UnitStatus
 from .value import NULL, Payload
 
 U = UnitStatus
+WITH_TIME = (U.SLEEPING, U.AWAITING, U.RETRYING)
+"""What comes to an end, or is tried again, by itself."""
 
 
 class Moment:
@@ -97,6 +99,20 @@ def decide(step: Step, state: UnitState | None, moment: Moment) -> StepOutcome:
             return _begin(step, moment)
         case _:
             assert_never(state.status)
+
+
+def precedence(unit: UnitKey, moment: Moment) -> tuple[int, int]:
+    """Of steps that are decided in one moment, the lowest comes first: whose message came first,
+    then what was due first, then whatever was begun or is to be. A cursor that was there all the
+    time comes to them in this order."""
+    state = moment.fold.units.get(unit)
+    if state is not None and state.status is U.AWAITING and state.signal is not None:
+        messages = moment.signals.get(state.signal)
+        if messages:
+            return 0, messages[0].seq
+    if state is not None and state.status in WITH_TIME and state.due_at_ms is not None:
+        return 1, state.due_at_ms
+    return 2, 0
 
 
 def decide_undo(

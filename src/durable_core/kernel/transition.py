@@ -32,7 +32,7 @@ import attrs
 from ..errors import NondeterminismError
 from . import journal as j
 from .attempting import attempt_of
-from .decide import decide, started
+from .decide import decide, precedence, started
 from .draft import Draft
 from .empty import NO_DICT, NO_LIST
 from .ending import Ender
@@ -192,8 +192,8 @@ class Held:
         """The program, as far as it gets; then as far towards the end as can be gone."""
         frontier = self._frontier
         if self._undecided or (frontier is not None and not frontier.stands):
-            todo, self._undecided = deque(self._undecided), NO_LIST
-            self._drive(todo)
+            undecided, self._undecided = self._undecided, NO_LIST
+            self._drive(deque(sorted(undecided, key=lambda one: precedence(one.step.unit, draft))))
         if self.run.deadline_ms is not None:
             self._pass_deadline()
         self._ender.conclude(draft, frontier)
@@ -305,13 +305,14 @@ class Held:
         if frontier is None or not (self._fold.going or self._fold.units):
             return  # a run that was stopped before it began is not begun
         while True:
-            while todo:
-                self._decide(frontier, todo.popleft(), todo, recorded_only=recorded_only)
             if frontier.losers and not recorded_only:
-                self._drop_losers(frontier)
-            if frontier.stands:
+                self._drop_losers(frontier)  # before another of them is decided
+            if todo:
+                self._decide(frontier, todo.popleft(), todo, recorded_only=recorded_only)
+            elif frontier.stands:
                 return
-            self._add(todo, frontier.proceed())
+            else:
+                self._add(todo, frontier.proceed())
 
     def _add(self, todo: deque[Leaf], begun: Iterable[Leaf]) -> None:
         """Steps to decide; where they race, recorded ones settle in the order they ended in."""
@@ -331,10 +332,9 @@ class Held:
         step, fold = leaf.step, self._fold
         while leaf.outcome is None:
             state = fold.units.get(step.unit)
-            is_started = False
             if state is not None:
                 frontier.check_same(step, state)
-                is_started = started(step, state) is not None
+            is_started = state is not None and started(step, state) is not None
             if state is None or not (state.ended or is_started):
                 if recorded_only:
                     self._undecided = self._undecided or []
