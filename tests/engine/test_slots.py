@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,8 +16,9 @@ from durable_core.engine.clock import StoreClock
 from durable_core.engine.observer import Observers
 from durable_core.engine.slots import Slots
 from durable_core.kernel.event import AttemptStopped
+from durable_core.kernel.ids import UnitKey
 from durable_core.kernel.journal import Journal
-from durable_core.kernel.outcome import Attempt
+from durable_core.kernel.outcome import Attempt, AttemptKey
 from durable_core.kernel.reports import Report
 from durable_core.kernel.run import RunContext
 from durable_core.kernel.transition import Held
@@ -52,11 +54,11 @@ def attempt_at(handler: Callable[[Any], Any]) -> Attempt:
     return Held(run, program, Journal()).advance([], 0).attempts[0]
 
 
-def slots_of(freed: list[int]) -> Slots:
+def slots_of(freed: list[int], count: int = 1) -> Slots:
     clock = StoreClock()
     clock.set(0)
     return Slots(
-        1,
+        count,
         Surroundings(
             codec=CODEC,
             limits=Limits(),
@@ -102,3 +104,36 @@ async def test_a_slot_is_free_when_its_handler_has_ended() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
     assert (freed, slots.wanted, len(told.reports)) == ([1], 0, 1)
+
+
+@pytest.mark.parametrize("order", [*itertools.permutations(range(4))])
+async def test_of_many_calls_of_a_run_each_can_end_and_each_that_is_left_be_stopped(
+    order: tuple[int, ...],
+) -> None:
+    freed: list[int] = []
+    slots, told = slots_of(freed, count=4), Told()
+    gates = [asyncio.Event() for _ in order]
+
+    def attempt(number: int) -> Attempt:
+        async def handler(ctx: Any) -> int:
+            await gates[number].wait()
+            return number
+
+        one = attempt_at(handler)
+        one.key = AttemptKey(UnitKey.of(str(number)))
+        return one
+
+    attempts = [attempt(number) for number in range(4)]
+    for one in attempts:
+        slots.run(one, told)
+    first, second, *left = order
+    for number in (first, second):
+        gates[number].set()
+        await asyncio.sleep(0.001)
+    slots.stop([attempts[left[0]].key], told)
+    await asyncio.sleep(0.001)
+    slots.stop_all(told)
+    await asyncio.sleep(0.001)
+    assert [report.key for report in told.reports] == [attempts[number].key for number in order]
+    assert [isinstance(report, AttemptStopped) for report in told.reports] == [0, 0, 1, 1]
+    assert (slots.wanted, len(freed)) == (0, 4)

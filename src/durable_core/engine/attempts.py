@@ -140,6 +140,7 @@ class Call:
         "_timer",
         "attempt",
         "lender",
+        "place",
         "reporter",
     )
 
@@ -152,6 +153,7 @@ class Call:
         self.attempt = attempt
         self.lender: Lender | None = None
         """Told when the handler has really ended."""
+        self.place = 0  # the lender's
         self.reporter = reporter
         self._around = around
         self._began = False

@@ -25,7 +25,8 @@ class Slots:
         self._taken = 0
         self._waiting: dict[Reporter, dict[AttemptKey, Attempt]] = {}
         self._calls: dict[Reporter, list[Call]] = {}
-        # A list: most runs have one call at a time, and a dict of one is 230 bytes.
+        # A list: most runs have one call at a time, and a dict of one is 230 bytes. A call knows
+        # its place, so that the end of one of thousands costs no more.
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -79,6 +80,7 @@ class Slots:
         if calls is None:
             self._calls[reporter] = [call]
         else:
+            call.place = len(calls)
             calls.append(call)
         self._tasks.add(call.start())
 
@@ -87,11 +89,7 @@ class Slots:
         reporter = call.reporter
         self._taken -= 1
         self._tasks.discard(call.task)
-        calls = self._calls.get(reporter)
-        if calls is not None and call in calls:  # else the run was dropped
-            calls.remove(call)
-            if not calls:
-                del self._calls[reporter]
+        self._forget(call, reporter)
         while self._waiting:
             turn = next(iter(self._waiting))
             if not turn.may_begin():
@@ -104,6 +102,16 @@ class Slots:
             self._start(attempt, turn)
             return
         self._on_free()
+
+    def _forget(self, call: Call, reporter: Reporter) -> None:
+        calls = self._calls.get(reporter, [])
+        if not (call.place < len(calls) and calls[call.place] is call):
+            return  # the run was dropped
+        last = calls.pop()
+        if last is not call:
+            calls[call.place], last.place = last, call.place
+        if not calls:
+            del self._calls[reporter]
 
     def _forget_if_empty(self, reporter: Reporter) -> None:
         if not self._waiting[reporter]:
