@@ -312,6 +312,54 @@ def test_a_run_that_time_may_not_decide_on_is_given_up_and_claimed_again_at_once
     assert scene.time.now_ms() - scene.began_ms < 5_000 + 5 * TAKES_MS
 
 
+@pytest.mark.parametrize("answer_ms", [2, 10, 19])
+@pytest.mark.parametrize(
+    ("make", "verb", "status"),
+    [(sleeps, "cancel", "cancelled"), (times_out, "signal", "completed")],
+)
+def test_what_a_claim_has_not_read_is_heard_though_its_answer_comes_behind_the_moment(
+    scene: Scene,
+    make: Callable[[Scene], Workflow[Any, Any]],
+    verb: str,
+    status: str,
+    answer_ms: int,
+) -> None:
+    workflow = make(scene)
+
+    class Answers(MemoryStore):
+        """A claim is answered late."""
+
+        async def claim(self, request: ClaimRequest) -> ClaimBatch:
+            batch = await super().claim(request)
+            if batch.runs:
+                await asyncio.sleep(answer_ms / 1000)
+            return batch
+
+        wait_for_work = Slow.wait_for_work
+
+    store = Answers(clock=scene.time.now_ms)
+
+    async def main() -> None:
+        host = Host(fallback_poll_s=None, renew_in_thread=False)
+        first, other = (Engine(one, [workflow], host=host) for one in (store, store.twin()))
+        async with first, other:
+            run = await other.start(workflow)
+            async with first.worker():
+                await asyncio.sleep(1)
+            began, *_ = await run.journal()
+            moment_ms = ms_of(began) + 5_000
+            await asyncio.sleep((moment_ms - scene.time.now_ms() - 1.5) / 1000)
+            async with first.worker():  # it claims at once
+                await asyncio.sleep(0.001)
+                await getattr(other, verb)(run.id, *(("go", 1) if verb == "signal" else ()))
+                assert scene.time.now_ms() < moment_ms
+                await asyncio.sleep(1)
+                assert (await run.info()).status == status
+
+    scene.play(main)
+    assert scene.called_at == []
+
+
 # --- the store's clock counts --------------------------------------------------------------------
 
 

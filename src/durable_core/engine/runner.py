@@ -170,10 +170,11 @@ class Runner:
 
     # --- what comes in -------------------------------------------------------------------------
 
-    def begin(self, inbox: Iterable[InboxRecord]) -> None:
-        """The run was just claimed, with these messages. Raises ``EncodingError``."""
+    def begin(self, inbox: Iterable[InboxRecord], claimed_ms: int) -> None:
+        """The run was claimed at this time, with the messages that had come until then, so what
+        is due later has to wait for its moment (rule 4). Raises ``EncodingError``."""
         self._take(inbox)
-        self._go_on()
+        self._go_on(claimed_ms)
 
     def mail(self, inbox: Iterable[InboxRecord]) -> None:
         """Messages came in while the run is held."""
@@ -221,14 +222,14 @@ class Runner:
 
     # --- decide, commit, act -------------------------------------------------------------------
 
-    def _go_on(self) -> None:
+    def _go_on(self, now_ms: int | None = None) -> None:
         """Advance with what has gathered, unless a commit is in flight."""
         if self.closed or self._busy:
             return
         if self._surface.draining and not self._events:
             self._hand_back_when_idle()
             return
-        now_ms = self._surface.clock.now_ms()
+        now_ms = self._surface.clock.now_ms() if now_ms is None else now_ms
         moment_ms = self._resume_at_ms
         if moment_ms is None or not (self._rested or now_ms >= moment_ms):
             self._decide_and_commit(now_ms)

@@ -315,7 +315,7 @@ class Worker:
             self._suspects.add(record.run_id)
         self._keeper.hold(record.run_id, runner, since)
         try:
-            runner.begin(claimed.inbox)
+            runner.begin(claimed.inbox, record.updated_at_ms)
         except DurableError as error:
             runner.drop()
             self._park(claimed, error)
