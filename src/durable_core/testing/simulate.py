@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from ..engine.engine import Engine
-from ..errors import DurableError, RunFinishedError
+from ..errors import DurableError, RunFinishedError, RunNotFoundError
 from ..kernel.limits import Limits
 from ..workflow.registry import Definition, Registry
 from .names import Names
@@ -148,7 +148,7 @@ async def _send(engine: Engine, sent: Sent) -> None:
 
 
 async def _operate(engine: Engine, what: str, workflow: Any, input: Any) -> None:
-    with suppress(RunFinishedError):
+    with suppress(RunFinishedError, RunNotFoundError):  # it may come before the start has landed
         match what:
             case "cancel":
                 await engine.cancel(RUN_ID)
