@@ -278,6 +278,31 @@ async def test_a_run_that_is_about_to_be_adopted_is_told_of_the_next_message(
             assert sent == ["deliver_and_claim", "deliver"] or stage.kind == "memory"
 
 
+async def test_a_message_to_a_run_that_is_being_leased_waits_until_somebody_can_be_told(
+    stage: Stage, scene: Scene
+) -> None:
+    """Else its handler would go on until the next renewal."""
+    gate = Gate()
+
+    async def waits(ctx: Ctx) -> None:
+        await asyncio.sleep(10 * PATIENCE_S)
+
+    scene.workflow = Workflow("w").wait_for_signal("go").step("a", waits)
+    async with working(stage, scene) as engine:
+        run = await scene.idle(stage, engine)
+        scene.log.after = gate
+        sending = asyncio.create_task(engine.signal(run.id, "go"))
+        await asyncio.wait_for(gate.reached.wait(), PATIENCE_S)
+        cancelling = asyncio.create_task(engine.cancel(run.id))
+        await asyncio.sleep(0.01)
+        assert [verb for verb in scene.log.calls if "deliver" in verb] == ["deliver_and_claim"]
+        gate.opened.set()
+        await asyncio.gather(sending, cancelling)
+        await engine.end_of(run.id, timeout=PATIENCE_S)
+        assert [verb for verb in scene.log.calls if "deliver" in verb][1:] == ["deliver"]
+        assert (await run.info()).status == "cancelled"
+
+
 async def test_a_run_in_other_hands_stays_there(stage: Stage) -> None:
     """It is held by another process, whose worker hears of the message as ever."""
     gate = Gate()

@@ -2,14 +2,18 @@
 
 It is the verb ``deliver`` of the store, with all that follows from it here: a worker that has room
 leases the runs they wake in the same transaction (``eager``), one that holds such a run reads its
-inbox, and the others look for them. Senders are answered first, then the runs are adopted; a
-message to a run that is about to be adopted waits for that, or nobody here would be told of it.
+inbox, and the others look for them. Senders are answered first, then the runs are adopted.
+
+A message to a run that is being leased, or about to be adopted, waits for that, or nobody here
+would be told of it. It does not wait for a message with a token, which may itself have to wait for
+whoever has locked the run.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+import contextlib
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 from ..errors import DurableError
@@ -30,6 +34,8 @@ class Delivering:
         self._shared = shared
         self._tasks: dict[asyncio.Task[None], frozenset[str]] = {}
         """What goes on behind an answer, and the runs that are adopted by it."""
+        self._leasing: dict[asyncio.Future[None], frozenset[str]] = {}
+        """Calls that are not answered yet, and the runs that may be leased by them."""
 
     async def deliver(
         self, messages: Sequence[Message], *, inbox_limit: int
@@ -45,7 +51,8 @@ class Delivering:
             if seats is None:
                 verdicts = await self._shared.store.deliver(messages, inbox_limit=inbox_limit)
             else:
-                verdicts, taken = await self._take(messages, inbox_limit, seats)
+                with self._leases(messages):
+                    verdicts, taken = await self._take(messages, inbox_limit, seats)
         except (Exception, asyncio.CancelledError) as error:
             if not refused(error):
                 for run_id in run_ids:
@@ -83,6 +90,18 @@ class Delivering:
             seats.leave()
         return delivery.verdicts, taken
 
+    @contextlib.contextmanager
+    def _leases(self, messages: Sequence[Message]) -> Iterator[None]:
+        """What is sent to these runs meanwhile waits; their adoption has begun when this ends."""
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        run_ids = [message.run_id for message in messages if message.token is None]
+        self._leasing[answered] = frozenset(run_ids)
+        try:
+            yield
+        finally:
+            del self._leasing[answered]
+            answered.set_result(None)
+
     # --- behind the answer ----------------------------------------------------------------------
 
     def _begin(self, work: Coroutine[Any, Any, None], adopts: frozenset[str] = frozenset()) -> None:
@@ -97,9 +116,12 @@ class Delivering:
         await seats.take(runs)
 
     async def _adopted(self, run_ids: Sequence[str]) -> None:
-        """Return when none of these is about to be adopted."""
-        going = [task for task, adopts in self._tasks.items() if not adopts.isdisjoint(run_ids)]
-        if going:
+        """Return when none of these is being leased, or about to be adopted."""
+        while True:
+            both = (*self._leasing.items(), *self._tasks.items())
+            going = [one for one, concerned in both if not concerned.isdisjoint(run_ids)]
+            if not going:
+                return
             await asyncio.wait(going)
 
     async def _give_up(self, run_ids: Sequence[str], seats: Seats) -> None:
