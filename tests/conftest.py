@@ -28,7 +28,7 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 # The contract's asserts, which live under src, explain their failures like any test's.
 pytest.register_assert_rewrite(
     "durable_core.testing.agreement",
-    "durable_core.testing.contract_handovers",
+    "durable_core.testing.contract_eager",
     "durable_core.testing.contract_leases",
     "durable_core.testing.contract_messages",
     "durable_core.testing.contract_retention",

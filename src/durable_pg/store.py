@@ -222,7 +222,8 @@ class PgStore:
             lambda: self._verbs.commit(commits, self._now()),
             explicit=writing.names_a_run_twice(commits),
         )
-        self._ring_if(any(concerns_others(one, result.now_ms) for one in commits))
+        applied = writing.applied_of(commits, result.verdicts)
+        self._ring_if(any(concerns_others(one, result.now_ms) for one in applied))
         return result
 
     async def settled(self, commits: Sequence[Commit]) -> tuple[CommitVerdict, ...]:

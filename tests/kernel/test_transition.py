@@ -15,7 +15,7 @@ from durable_core.kernel.event import AttemptStopped, AttemptSucceeded, MessageK
 from durable_core.kernel.failure import Failure
 from durable_core.kernel.ids import UnitKey
 from durable_core.kernel.limits import Limits
-from durable_core.kernel.nearness import NEAR_MS, claimable_from, is_near
+from durable_core.kernel.nearness import NEAR_MS, claimable_from, is_claimable, is_near
 from durable_core.kernel.outcome import Completed, Ending, Failed, Outcome, Settled, TimedOut, Won
 from durable_core.kernel.policy import Retry
 from durable_core.kernel.run import RunContext, RunStatus
@@ -202,6 +202,8 @@ def test_who_claims_a_run_in_time_finds_its_moment_near(resume_at_ms: int, now_m
     assert at_ms is not None and resume_at_ms - NEAR_MS <= at_ms <= resume_at_ms
     assert at_ms >= min(resume_at_ms, now_ms), "it would overtake what is due"
     assert at_ms == resume_at_ms or is_near(resume_at_ms, at_ms)
+    assert is_claimable(resume_at_ms, at_ms)
+    assert not is_claimable(resume_at_ms, resume_at_ms - NEAR_MS - 1)
 
 
 def test_a_computed_duration_that_cannot_be_used_fails_its_unit() -> None:

@@ -127,7 +127,9 @@ class Committer:
         self._clock.set(result.now_ms, stamp)
         writing.take(result.verdicts)
         if result.mail:
-            self._on_mail(result.mail, {commit.run_id: commit.epoch for commit in commits})
+            pairs = zip(commits, result.verdicts, strict=True)
+            applied = [commit for commit, verdict in pairs if verdict is CommitVerdict.APPLIED]
+            self._on_mail(result.mail, {commit.run_id: commit.epoch for commit in applied})
 
     async def _split(self, writing: _Writing, error: Exception) -> None:
         left = writing.left

@@ -75,8 +75,11 @@ def message_arrived(record: InboxRecord) -> MessageArrived:
     )
 
 
-def commit_of(transition: Transition, run: Parent, epoch: int, seen: int) -> Commit:
-    """A transition as the store commits it. ``seen``: the newest message it was told of."""
+def commit_of(
+    transition: Transition, run: Parent, epoch: int, seen: int, not_before_ms: int | None = None
+) -> Commit:
+    """A transition as the store commits it. ``seen``: the newest message it was told of;
+    ``not_before_ms``: the moment, where time decided it."""
     release = None
     if transition.release:
         release = Release(due_at_ms=transition.claim_at_ms, pin=transition.pin)
@@ -101,6 +104,7 @@ def commit_of(transition: Transition, run: Parent, epoch: int, seen: int) -> Com
         finished=transition.ended,
         release=release,
         renews=transition.renews,
+        not_before_ms=not_before_ms,
     )
 
 

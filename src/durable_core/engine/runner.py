@@ -6,8 +6,8 @@ a commit is answered. Rules:
 1. Decide, commit, act: the attempts of a transition start only when it is durable.
 2. At most one commit of the run is in flight, a transaction included; what happens meanwhile
    gathers for the next advance.
-3. Any other verdict than these means that the run is not ours: handlers are cancelled and
-   everything in memory is dropped, without another word to the store.
+3. Any verdict but *applied*, and those of rule 4, means that the run is not ours: handlers are
+   cancelled and everything in memory is dropped, without another word to the store.
 4. Of a run that rests until a moment, time decides by a commit that the store refuses before that
    moment (*early*: it is sent again) and where a message came that was not heard (*unheard*: the
    run is given up as it was, and goes on wherever it is claimed). So nothing is passed over that
@@ -29,7 +29,7 @@ from ..errors import DurableError
 from ..kernel.empty import NO_LIST
 from ..kernel.event import AttemptStopped, Event
 from ..kernel.invariants import check_transition
-from ..kernel.nearness import NEAR_MS
+from ..kernel.nearness import is_claimable
 from ..kernel.outcome import Transition
 from ..kernel.reports import Report
 from ..kernel.run import RunStatus
@@ -246,11 +246,10 @@ class Runner:
             self._give_turn()
             return
         self._busy = True
-        commit = commit_of(transition, self, self.epoch, self.seen)
+        commit = commit_of(transition, self, self.epoch, self.seen, not_before_ms)
         if not_before_ms is None:
             self._surface.submit(commit, lambda verdict: self._answered(transition, verdict))
         else:
-            commit.not_before_ms = not_before_ms
             self._submit_in_time(transition, commit, not_before_ms, generation)
 
     def _submit_in_time(
@@ -266,7 +265,7 @@ class Runner:
                 return
             clock = self._surface.clock
             # Else the store's clock was set back, or the worker stops: somebody else may wait.
-            waits = clock.now_ms() >= moment_ms - NEAR_MS and not self._surface.draining
+            waits = is_claimable(moment_ms, clock.now_ms()) and not self._surface.draining
             if verdict is CommitVerdict.EARLY and waits:
                 again = partial(self._submit_in_time, transition, commit, moment_ms, generation)
                 loop = asyncio.get_running_loop()

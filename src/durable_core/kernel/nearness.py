@@ -23,6 +23,11 @@ def is_near(resume_at_ms: int | None, now_ms: int) -> bool:
     return resume_at_ms is not None and now_ms < resume_at_ms <= now_ms + NEAR_MS
 
 
+def is_claimable(resume_at_ms: int, now_ms: int) -> bool:
+    """Whether a run with something to do at this time may be claimed, or kept, by now."""
+    return now_ms >= resume_at_ms - NEAR_MS
+
+
 def claimable_from(resume_at_ms: int | None, now_ms: int) -> int | None:
     """From when on a run with something to do at this time is to be claimed: a little before,
     but not in the past, where it would overtake others. None: not by time."""

@@ -18,14 +18,14 @@ store that cannot do one says why, and its tests are skipped with that reason::
         lacks = {"transaction": "the server has none over several documents"}
 
 The tests are coroutines: run them with pytest-asyncio in mode ``auto``. For failures that show
-the values they compare, register ``durable_core.testing.contract_handovers``, ``_leases``,
+the values they compare, register ``durable_core.testing.contract_eager``, ``_leases``,
 ``_messages``, ``_retention``, ``_runs`` and ``_time`` with ``pytest.register_assert_rewrite`` in
 a ``conftest.py``.
 """
 
 from __future__ import annotations
 
-from .contract_handovers import HandOverContract
+from .contract_eager import EagerContract
 from .contract_kit import HandClock
 from .contract_leases import ClaimContract, CommitContract
 from .contract_messages import MessageContract
@@ -42,7 +42,7 @@ class StoreContract(
     CommitContract,
     TimeContract,
     MessageContract,
-    HandOverContract,
+    EagerContract,
     RetentionContract,
 ):
     """All parts of the contract."""

@@ -1,4 +1,4 @@
-"""Contract, last part: messages that are delivered and whose runs are claimed in one call."""
+"""Contract, sixth part: eager deliveries, which lease the runs that their messages wake."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def idle(store: Store, run_id: str = "r1", **changes: Any) -> None:
     await commit_all(store, [let_go(run_id, n=2, seen=1)])
 
 
-class HandOverContract(StoreFixtures):
+class EagerContract(StoreFixtures):
     """deliver_and_claim."""
 
     async def test_a_run_that_gets_a_message_is_claimed_with_it(

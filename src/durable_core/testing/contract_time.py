@@ -1,4 +1,4 @@
-"""What a store does with commits that time decided."""
+"""Contract, fifth part: commits that time decided, before and at their moment."""
 
 from __future__ import annotations
 
