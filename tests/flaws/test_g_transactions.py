@@ -89,7 +89,8 @@ async def test_flaw_45_no_commit_leaves_a_run_that_nobody_will_move(stage: Stage
     async with Engine(store, [workflow, leaf]) as engine:
         async with engine.worker():
             run = await engine.start(workflow)
-            await stage.until(run, "suspended")
+            await stage.until_recorded(run, "timer_started")
+        assert (await run.info()).status == "suspended"
         stage.clock.forward(seconds=1)
         async with engine.worker():
             await stage.until_recorded(run, "signal_awaited")
