@@ -29,6 +29,7 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 pytest.register_assert_rewrite(
     "durable_core.testing.agreement",
     "durable_core.testing.contract_eager",
+    "durable_core.testing.contract_foreseen",
     "durable_core.testing.contract_leases",
     "durable_core.testing.contract_messages",
     "durable_core.testing.contract_retention",

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from durable_core.store import ClaimBatch, ClaimRequest, Delivery, Message
+import attrs
+
+from durable_core.store import (
+    ClaimBatch,
+    ClaimRequest,
+    Commit,
+    CommitVerdict,
+    Delivery,
+    Message,
+)
 
 from . import queries
-from .rows import claimed_from_row, lane_of, message_columns
+from .rows import (
+    claimed_from_row,
+    commit_columns,
+    has_consequences,
+    lane_of,
+    message_columns,
+)
 from .steps import Query, Steps
-from .writing import DELIVERIES
+from .writing import COMMITS, DELIVERIES, commit
 
 
 def claim(request: ClaimRequest, now_ms: int | None) -> Steps[ClaimBatch]:
@@ -42,31 +57,52 @@ def deliver_and_claim(
     now_ms: int | None,
     inbox_limit: int,
     mark: int | None,
+    foreseen: Commit | None,
 ) -> Steps[Delivery]:
-    """The verb ``deliver_and_claim``; as of ``deliver``, only what has a token waits."""
+    """The verb ``deliver_and_claim``; as of ``deliver``, only what has a token waits. A commit that
+    has consequences takes a statement of its own, and the caller's transaction around both."""
     lanes = claimable(request)
-    rows = yield Query(
-        queries.DELIVER_AND_CLAIM,
-        (
-            now_ms,
-            inbox_limit,
-            any(message.token is not None for message in messages),
-            *message_columns(messages),
-            request.worker,
-            request.lease_ms,
-            request.limit,
-            [lane for lane, _ in lanes],
-            [pin for _, pin in lanes],
-            request.suspect_deaths,
-            request.journal_limit,
-            mark,
-        ),
+    parameters = (
+        now_ms,
+        inbox_limit,
+        any(message.token is not None for message in messages),
+        *message_columns(messages),
+        request.worker,
+        request.lease_ms,
+        request.limit,
+        [lane for lane, _ in lanes],
+        [pin for _, pin in lanes],
+        request.suspect_deaths,
+        request.journal_limit,
+        mark,
     )
-    return Delivery(
+    if foreseen is not None and not has_consequences(foreseen):
+        together = (*parameters, *commit_columns([foreseen]))
+        rows = yield Query(queries.DELIVER_AND_COMMIT, together)
+        return Delivery(
+            verdicts=tuple([DELIVERIES[verdict] for verdict in rows[0][1]]),
+            runs=tuple([claimed_from_row(row[3:]) for row in rows[1:]]),
+            now_ms=rows[0][0],
+            foreseen=COMMITS[rows[0][2]],
+        )
+    rows = yield Query(queries.DELIVER_AND_CLAIM, parameters)
+    delivery = Delivery(
         verdicts=tuple([DELIVERIES[verdict] for verdict in rows[0][1]]),
         runs=tuple([claimed_from_row(row[2:]) for row in rows[1:]]),
         now_ms=rows[0][0],
     )
+    return delivery if foreseen is None else (yield from _with(foreseen, delivery, now_ms))
+
+
+def _with(one: Commit, delivery: Delivery, now_ms: int | None) -> Steps[Delivery]:
+    """The delivery, and the commit of a run that was leased by it."""
+    if all(claimed.run.run_id != one.run_id for claimed in delivery.runs):
+        return attrs.evolve(delivery, foreseen=CommitVerdict.FENCED)
+    (verdict,) = (yield from commit([one], now_ms)).verdicts
+    left = delivery.runs
+    if verdict is CommitVerdict.APPLIED:
+        left = tuple(claimed for claimed in left if claimed.run.run_id != one.run_id)
+    return attrs.evolve(delivery, runs=left, foreseen=verdict)
 
 
 def claimable(request: ClaimRequest) -> list[tuple[int, str]]:

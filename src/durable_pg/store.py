@@ -40,6 +40,7 @@ from . import leasing, opening, queries, reading, schema, verbs, writing
 from .connection import Address, Connections, real
 from .listen import Bell, poll
 from .queries import in_schema
+from .rows import has_consequences
 from .schema_name import SchemaName
 from .steps import Steps, drive
 from .transaction import PgTransaction, transaction
@@ -200,13 +201,20 @@ class PgStore:
         *,
         inbox_limit: int = 10_000,
         mark: int | None = None,
+        foreseen: Commit | None = None,
     ) -> Delivery:
         """Put messages into inboxes, and lease those of their runs that nobody has. Others hear of
         runs that were not leased, as of any delivery: some of them may have these."""
         delivery = await self._write(
-            lambda: self._verbs.deliver_and_claim(messages, request, self._now(), inbox_limit, mark)
+            lambda: self._verbs.deliver_and_claim(
+                messages, request, self._now(), inbox_limit, mark, foreseen
+            ),
+            explicit=foreseen is not None and has_consequences(foreseen),
         )
         ours = {claimed.run.run_id for claimed in delivery.runs}
+        if foreseen is not None and delivery.foreseen is CommitVerdict.APPLIED:
+            ours.add(foreseen.run_id)
+            self._ring_if(concerns_others(foreseen, delivery.now_ms))
         self._ring_if(
             any(
                 verdict is DeliverVerdict.DELIVERED and message.run_id not in ours

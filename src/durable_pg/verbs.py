@@ -42,7 +42,8 @@ class Verbs:
     post: Delivering
     claim: Callable[[ClaimRequest, int | None], Steps[ClaimBatch]]
     deliver_and_claim: Callable[
-        [Sequence[Message], ClaimRequest, int | None, int, int | None], Steps[Delivery]
+        [Sequence[Message], ClaimRequest, int | None, int, int | None, Commit | None],
+        Steps[Delivery],
     ]
     commit: Callable[[Sequence[Commit], int | None], Steps[CommitResult]]
     renew: Callable[[Sequence[Lease], int, int | None], Steps[RenewResult]]

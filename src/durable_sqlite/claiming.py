@@ -15,6 +15,8 @@ from durable_core.store import (
     ClaimBatch,
     ClaimedRun,
     ClaimRequest,
+    Commit,
+    CommitVerdict,
     DeliverVerdict,
     Delivery,
     Message,
@@ -23,7 +25,7 @@ from durable_core.store import (
 from . import queries
 from .rows import LeaseRow, entry_from_row, inbox_from_row, record_from_row
 from .steps import Many, Query, Steps
-from .writing import Batch
+from .writing import Batch, commit
 
 Pins: TypeAlias = dict[tuple[str, str], set[str]]
 """By workflow and version."""
@@ -54,7 +56,8 @@ def claim(request: ClaimRequest, now_ms: int) -> Steps[ClaimBatch]:
     groups = yield from _groups(request)
     due = yield from _due(request, groups, now_ms)
     chosen = [candidate.run_id for candidate in sorted(due)[: request.limit]]
-    runs = yield from _take(chosen, request, now_ms, None)
+    yield from _take(chosen, request, now_ms, None)
+    runs = yield from _read_all(chosen, request.journal_limit)
     next_due = yield from _next_due(request, groups)
     return ClaimBatch(runs=runs, now_ms=now_ms, next_due_ms=next_due)
 
@@ -66,6 +69,7 @@ def deliver_and_claim(
     *,
     inbox_limit: int,
     mark: int | None,
+    foreseen: Commit | None,
 ) -> Steps[Delivery]:
     """The verb ``deliver_and_claim``."""
     batch = Batch(now_ms)
@@ -84,8 +88,22 @@ def deliver_and_claim(
             free.append(Candidate(row.due_at_ms - row.priority * AGEING_MS, run_id))
     yield from batch.flush()
     chosen = [candidate.run_id for candidate in sorted(free)[: request.limit]]
-    runs = yield from _take(chosen, request, now_ms, mark)
-    return Delivery(verdicts=tuple(verdicts), runs=runs, now_ms=now_ms)
+    yield from _take(chosen, request, now_ms, mark)
+    landed = None
+    if foreseen is not None:
+        landed = yield from _foreseen(foreseen, chosen, now_ms)
+        if landed is CommitVerdict.APPLIED:
+            chosen.remove(foreseen.run_id)
+    runs = yield from _read_all(chosen, request.journal_limit)
+    return Delivery(verdicts=tuple(verdicts), runs=runs, now_ms=now_ms, foreseen=landed)
+
+
+def _foreseen(one: Commit, leased: Sequence[str], now_ms: int) -> Steps[CommitVerdict]:
+    """Of a run that was leased already, the epoch alone might not tell."""
+    if one.run_id not in leased:
+        return CommitVerdict.FENCED
+    (verdict,) = (yield from commit([one], now_ms)).verdicts
+    return verdict
 
 
 def _may_take(row: LeaseRow, request: ClaimRequest, pins: Pins, now_ms: int) -> bool:
@@ -98,14 +116,17 @@ def _may_take(row: LeaseRow, request: ClaimRequest, pins: Pins, now_ms: int) -> 
 
 def _take(
     chosen: Sequence[str], request: ClaimRequest, now_ms: int, mark: int | None
-) -> Steps[tuple[ClaimedRun, ...]]:
+) -> Steps[None]:
     if chosen:
         until = now_ms + request.lease_ms
         facts = (mark, request.worker, request.worker, until, now_ms)
         yield Many(queries.TAKE, [(*facts, run_id) for run_id in chosen])
+
+
+def _read_all(chosen: Sequence[str], journal_limit: int) -> Steps[tuple[ClaimedRun, ...]]:
     runs = []
     for run_id in chosen:
-        runs.append((yield from _read(run_id, request.journal_limit)))
+        runs.append((yield from _read(run_id, journal_limit)))
     return tuple(runs)
 
 

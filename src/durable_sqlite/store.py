@@ -174,11 +174,17 @@ class SqliteStore:
         *,
         inbox_limit: int = 10_000,
         mark: int | None = None,
+        foreseen: Commit | None = None,
     ) -> Delivery:
         """Put messages into inboxes, and lease those of their runs that nobody has."""
         return await self._write(
             lambda: claiming.deliver_and_claim(
-                messages, request, self._clock(), inbox_limit=inbox_limit, mark=mark
+                messages,
+                request,
+                self._clock(),
+                inbox_limit=inbox_limit,
+                mark=mark,
+                foreseen=foreseen,
             )
         )
 

@@ -13,6 +13,7 @@ from durable_core import Engine, Host, StepContext, Workflow
 from durable_core.errors import RunNotFoundError
 from durable_core.store import (
     ClaimRequest,
+    Commit,
     CreateResult,
     DeliverVerdict,
     Delivery,
@@ -54,9 +55,10 @@ class Held(MemoryStore):
         *,
         inbox_limit: int = 10_000,
         mark: int | None = None,
+        foreseen: Commit | None = None,
     ) -> Delivery:
         delivery = await super().deliver_and_claim(
-            messages, request, inbox_limit=inbox_limit, mark=mark
+            messages, request, inbox_limit=inbox_limit, mark=mark, foreseen=foreseen
         )
         self.asked.set()
         await self.go.wait()

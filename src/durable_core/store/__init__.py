@@ -30,13 +30,12 @@ many runs, and every verb is atomic: all of it happens, or none. Rules an adapte
 Times are integers in ms since 1970 UTC. Texts that look like JSON are opaque to adapters.
 """
 
-from .commits import Commit, CommitResult, CommitVerdict
+from .commits import Commit, CommitResult, CommitVerdict, Delivery
 from .leases import (
     MARKS,
     ClaimBatch,
     ClaimedRun,
     ClaimRequest,
-    Delivery,
     Kind,
     Lease,
     Release,

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from .leases import Release
-from .messages import InboxRecord, Message
+from .leases import ClaimedRun, Release
+from .messages import DeliverVerdict, InboxRecord, Message
 from .runs import EntryRecord, NewRun
 
 
@@ -69,3 +69,18 @@ class CommitResult:
     verdicts: tuple[CommitVerdict, ...]
     now_ms: int
     mail: Mapping[str, tuple[InboxRecord, ...]] = attrs.field(factory=dict)
+
+
+@attrs.frozen(slots=True, kw_only=True)
+class Delivery:
+    """Messages that were delivered, a verdict for each, and those of their runs that were claimed
+    in the same moment, best first.
+
+    ``foreseen``: the verdict on the commit that came with them, None where there was none. If it
+    was applied, its run is as that left it, and is not among ``runs``.
+    """
+
+    verdicts: tuple[DeliverVerdict, ...]
+    runs: tuple[ClaimedRun, ...]
+    now_ms: int
+    foreseen: CommitVerdict | None = None

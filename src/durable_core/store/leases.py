@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from .messages import DeliverVerdict, InboxRecord
+from .messages import InboxRecord
 from .runs import EntryRecord, RunRecord
 
 MARKS = 2**32
@@ -63,16 +63,6 @@ class ClaimBatch:
     runs: tuple[ClaimedRun, ...]
     now_ms: int
     next_due_ms: int | None
-
-
-@attrs.frozen(slots=True, kw_only=True)
-class Delivery:
-    """Messages that were delivered, a verdict for each, and those of their runs that were claimed
-    in the same moment, best first."""
-
-    verdicts: tuple[DeliverVerdict, ...]
-    runs: tuple[ClaimedRun, ...]
-    now_ms: int
 
 
 @attrs.frozen(slots=True, kw_only=True)

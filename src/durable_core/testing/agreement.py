@@ -27,6 +27,7 @@ from ..store import (
     RunFilter,
     RunRecord,
     Store,
+    next_epoch,
 )
 from .contract_kit import LEASE_MS, START_MS, HandClock, entry, new_run, payload
 from .memory import MemoryStore
@@ -260,6 +261,24 @@ class StoreAgreement(RuleBasedStateMachine):
         self, sent: list[Message], limit: int, request: ClaimRequest, mark: int | None
     ) -> None:
         self.all(lambda store: store.deliver_and_claim(sent, request, inbox_limit=limit, mark=mark))
+
+    @rule(
+        sent=st.lists(messages, min_size=1, max_size=2),
+        request=requests | generous,
+        mark=st.sampled_from((None, 0, 5)),
+        wish=wishes,
+    )
+    def deliver_and_foresee(
+        self, sent: list[Message], request: ClaimRequest, mark: int | None, wish: Wish
+    ) -> None:
+        """What the receiver of the last message may make of it, as far as it can be guessed."""
+        run_id = sent[-1].run_id
+        found = self.all(lambda store: store.get([run_id]))
+        if not found:
+            return
+        ahead = attrs.evolve(found[run_id], epoch=next_epoch(found[run_id].epoch, mark))
+        foreseen = wish.commit([ahead], {run_id: (1, 2, 3)}, self.clock())
+        self.all(lambda store: store.deliver_and_claim(sent, request, mark=mark, foreseen=foreseen))
 
     @rule(ms=st.sampled_from((0, 1, 10, LEASE_MS, 61_000)), request=requests)
     def claim_some(self, ms: int, request: ClaimRequest) -> None:

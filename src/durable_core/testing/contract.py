@@ -18,14 +18,15 @@ store that cannot do one says why, and its tests are skipped with that reason::
         lacks = {"transaction": "the server has none over several documents"}
 
 The tests are coroutines: run them with pytest-asyncio in mode ``auto``. For failures that show
-the values they compare, register ``durable_core.testing.contract_eager``, ``_leases``,
-``_messages``, ``_retention``, ``_runs`` and ``_time`` with ``pytest.register_assert_rewrite`` in
-a ``conftest.py``.
+the values they compare, register ``durable_core.testing.contract_eager``, ``_foreseen``,
+``_leases``, ``_messages``, ``_retention``, ``_runs`` and ``_time`` with
+``pytest.register_assert_rewrite`` in a ``conftest.py``.
 """
 
 from __future__ import annotations
 
 from .contract_eager import EagerContract
+from .contract_foreseen import ForeseenContract
 from .contract_kit import HandClock
 from .contract_leases import ClaimContract, CommitContract
 from .contract_messages import MessageContract
@@ -43,6 +44,7 @@ class StoreContract(
     TimeContract,
     MessageContract,
     EagerContract,
+    ForeseenContract,
     RetentionContract,
 ):
     """All parts of the contract."""

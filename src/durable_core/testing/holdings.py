@@ -58,7 +58,7 @@ class Holdings:
             return True
         return left_s is not None and self._ended_s.get(place, 0.0) > left_s + PATIENCE_S
 
-    def granted(self, process: str, runs: Iterable[RunRecord]) -> None:
+    def granted(self, process: str, runs: Iterable[RunRecord | Commit]) -> None:
         """The answer with these leases has come to this process."""
         for run in runs:
             self._known[(process, run.run_id)] = run.epoch

@@ -168,6 +168,7 @@ class MemoryStore:
         *,
         inbox_limit: int = 10_000,
         mark: int | None = None,
+        foreseen: Commit | None = None,
     ) -> Delivery:
         """Put messages into inboxes, and lease those of their runs that nobody has."""
         shared = self._checked()
@@ -180,10 +181,17 @@ class MemoryStore:
                 if verdict is DeliverVerdict.DELIVERED
             }
             runs = state.claim_receivers(receivers, request, now, mark)
+            landed = None
+            if foreseen is not None:
+                landed = CommitVerdict.FENCED
+                if any(run.new.run_id == foreseen.run_id for run in runs):
+                    (landed,) = state.commit([foreseen], now)
+                if landed is CommitVerdict.APPLIED:
+                    runs = [run for run in runs if run.new.run_id != foreseen.run_id]
             claimed = _claimed(runs, request)
             if receivers:
                 shared.changed()
-        return Delivery(verdicts=verdicts, runs=claimed, now_ms=now)
+        return Delivery(verdicts=verdicts, runs=claimed, now_ms=now, foreseen=landed)
 
     async def commit(self, commits: Sequence[Commit]) -> CommitResult:
         """Apply transitions, each fenced, each with its own verdict."""

@@ -74,25 +74,29 @@ class SimulatedStore:
         witness = self._world.witness
 
         async def call() -> CommitResult:
-            before = witness.before([commit.run_id for commit in commits])
-            result = await self._store.commit(commits)
-            lengths = {run_id: row.entries for run_id, row in before.items()}
-            for commit, verdict in zip(commits, result.verdicts, strict=True):
-                if verdict is CommitVerdict.APPLIED:
-                    kept = 0 if commit.renews else lengths.get(commit.run_id, 0)
-                    lengths[commit.run_id] = kept + len(commit.entries)
-            for commit, verdict in zip(commits, result.verdicts, strict=True):
-                self._world.note_commit(commit, verdict)
-                witness.committed(before, commit, verdict, lengths.get(commit.run_id, 0))
+            result = await self._seen_commit(commits)
             self._world.hearing.changed()
             return result
 
-        kinds = tuple([entry.kind for commit in commits for entry in commit.entries])
-        moment = witness.store_called("commit", kinds)
+        moment = witness.store_called("commit", _kinds_of(commits))
         answer = await self._world.around_store(moment, self._process, call)
         assert isinstance(answer, CommitResult)
         witness.holdings.answered(self._process.name, commits, answer.verdicts)
         return answer
+
+    async def _seen_commit(self, commits: Sequence[Commit]) -> CommitResult:
+        witness = self._world.witness
+        before = witness.before([commit.run_id for commit in commits])
+        result = await self._store.commit(commits)
+        lengths = {run_id: row.entries for run_id, row in before.items()}
+        for commit, verdict in zip(commits, result.verdicts, strict=True):
+            if verdict is CommitVerdict.APPLIED:
+                kept = 0 if commit.renews else lengths.get(commit.run_id, 0)
+                lengths[commit.run_id] = kept + len(commit.entries)
+        for commit, verdict in zip(commits, result.verdicts, strict=True):
+            self._world.note_commit(commit, verdict)
+            witness.committed(before, commit, verdict, lengths.get(commit.run_id, 0))
+        return result
 
     async def create(self, runs: Sequence[NewRun], *, conn: Any = None) -> Sequence[CreateResult]:
         """As the store does it, seen; what was created with a lease is held."""
@@ -128,23 +132,42 @@ class SimulatedStore:
         return answer
 
     async def deliver_and_claim(
-        self, messages: Sequence[Message], request: ClaimRequest, **options: Any
+        self,
+        messages: Sequence[Message],
+        request: ClaimRequest,
+        *,
+        foreseen: Commit | None = None,
+        **options: Any,
     ) -> Delivery:
-        """As the store does it, seen as a claim is."""
+        """As the store does it, seen as a claim is, and as a commit in the same moment."""
         witness = self._world.witness
 
         async def call() -> Delivery:
             before = witness.before()
             delivery = await self._store.deliver_and_claim(messages, request, **options)
             witness.woken(before, messages, delivery, self._process.name)
+            if foreseen is not None:
+                delivery = await self._with(foreseen, delivery)
             self._world.hearing.changed()
             return delivery
 
-        moment = witness.store_called("deliver_and_claim")
+        kinds = _kinds_of([] if foreseen is None else [foreseen])
+        moment = witness.store_called("deliver_and_claim", kinds)
         answer = await self._world.around_store(moment, self._process, call)
         assert isinstance(answer, Delivery)
         witness.holdings.granted(self._process.name, [one.run for one in answer.runs])
+        if foreseen is not None and answer.foreseen is CommitVerdict.APPLIED:
+            witness.holdings.granted(self._process.name, [foreseen])
         return answer
+
+    async def _with(self, one: Commit, delivery: Delivery) -> Delivery:
+        if all(claimed.run.run_id != one.run_id for claimed in delivery.runs):
+            return attrs.evolve(delivery, foreseen=CommitVerdict.FENCED)
+        (verdict,) = (await self._seen_commit([one])).verdicts
+        left = delivery.runs
+        if verdict is CommitVerdict.APPLIED:
+            left = tuple([claimed for claimed in left if claimed.run.run_id != one.run_id])
+        return attrs.evolve(delivery, runs=left, foreseen=verdict)
 
     async def renew(self, leases: Sequence[Lease], *, lease_ms: int) -> RenewResult:
         """As the store does it, seen."""
@@ -183,6 +206,10 @@ class SimulatedStore:
             return await self._world.around_store(moment, self._process, made)
 
         return call
+
+
+def _kinds_of(commits: Sequence[Commit]) -> tuple[str, ...]:
+    return tuple([entry.kind for commit in commits for entry in commit.entries])
 
 
 @attrs.frozen(slots=True)

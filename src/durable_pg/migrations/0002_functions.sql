@@ -1224,11 +1224,47 @@ BEGIN
 END
 $$;
 
+-- Lease those of these runs that nobody has, and that are due and within reach: their ids, best
+-- first. No suspects, and none that has anything posted. "mark": as the protocol's "next_epoch".
+CREATE FUNCTION "durable".lease_woken_v1(
+    p_now bigint, p_runs text[], p_worker text, p_lease_ms bigint, p_limit bigint,
+    l_lane bigint[], l_pin text[], p_suspect_deaths bigint, p_mark bigint
+) RETURNS text[]
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    v_chosen text[];
+BEGIN
+    SELECT array_agg(x.run_id ORDER BY x.rank, x.run_id) INTO v_chosen FROM (
+        SELECT l.run_id, l.due_at_ms - l.priority * 60000 AS rank FROM "durable".lease l
+        WHERE l.run_id = ANY (p_runs)
+            AND l.owner IS NULL AND l.due_at_ms <= p_now AND l.deaths < p_suspect_deaths
+            AND (l.anyone OR EXISTS (
+                SELECT 1 FROM unnest(l_lane, l_pin) k (lane, pin)
+                WHERE k.lane = l.lane AND k.pin = l.pin
+            ))
+            AND NOT EXISTS (SELECT 1 FROM "durable".posted p WHERE p.run_id = l.run_id)
+        ORDER BY rank, l.run_id LIMIT p_limit
+        FOR NO KEY UPDATE SKIP LOCKED
+    ) x;
+    IF v_chosen IS NOT NULL THEN
+        UPDATE "durable".lease l SET
+            epoch = coalesce((l.epoch / 4294967296 + 1) * 4294967296 + p_mark, l.epoch + 1),
+            owner = p_worker,
+            anyone = false,
+            due_at_ms = p_now + p_lease_ms,
+            updated_at_ms = p_now,
+            status = CASE WHEN l.status IN ('pending', 'suspended') THEN 'running' ELSE l.status END
+        WHERE l.run_id = ANY (v_chosen);
+    END IF;
+    RETURN v_chosen;
+END
+$$;
+
 -- The verb "deliver_and_claim": what "deliver_v1" does, then a claim of those runs alone that got
 -- something into their inboxes by it. The first row has the time and the verdicts, and no run; the
 -- others are as of "claim". The rows were locked when the messages were put; what is locked by
 -- others now was posted to, as was any run that still has something posted: nothing is waited for.
--- "mark": as the protocol's "next_epoch" says.
 CREATE FUNCTION "durable".deliver_and_claim_v1(
     p_now bigint, p_inbox_limit bigint, p_wait boolean,
     m_run text[], m_kind text[], m_name text[], m_payload bytea[], m_encoding text[],
@@ -1255,45 +1291,93 @@ SET enable_seqscan = off
 AS $$
 #variable_conflict use_column
 DECLARE
-    v_now bigint;
-    v_verdicts smallint[];
     v_chosen text[];
 BEGIN
-    v_verdicts := "durable".deliver_v1(
+    verdicts := "durable".deliver_v1(
         p_now, p_inbox_limit, p_wait, m_run, m_kind, m_name, m_payload, m_encoding, m_meta,
         m_dedupe, m_token, m_digest, m_reopens, m_anyone
     );
-    v_now := coalesce(p_now, "durable".now_ms_v1());
-    SELECT array_agg(x.run_id ORDER BY x.rank, x.run_id) INTO v_chosen FROM (
-        SELECT l.run_id, l.due_at_ms - l.priority * 60000 AS rank FROM "durable".lease l
-        WHERE l.run_id = ANY (ARRAY(
-                SELECT m.run_id FROM unnest(m_run, v_verdicts) m (run_id, verdict)
-                WHERE m.verdict = 0
-            ))
-            AND l.owner IS NULL AND l.due_at_ms <= v_now AND l.deaths < p_suspect_deaths
-            AND (l.anyone OR EXISTS (
-                SELECT 1 FROM unnest(l_lane, l_pin) k (lane, pin)
-                WHERE k.lane = l.lane AND k.pin = l.pin
-            ))
-            AND NOT EXISTS (SELECT 1 FROM "durable".posted p WHERE p.run_id = l.run_id)
-        ORDER BY rank, l.run_id LIMIT p_limit
-        FOR NO KEY UPDATE SKIP LOCKED
-    ) x;
-    IF v_chosen IS NOT NULL THEN
-        UPDATE "durable".lease l SET
-            epoch = coalesce((l.epoch / 4294967296 + 1) * 4294967296 + p_mark, l.epoch + 1),
-            owner = p_worker,
-            anyone = false,
-            due_at_ms = v_now + p_lease_ms,
-            updated_at_ms = v_now,
-            status = CASE WHEN l.status IN ('pending', 'suspended') THEN 'running' ELSE l.status END
-        WHERE l.run_id = ANY (v_chosen);
-    END IF;
-    now_ms := v_now;
-    verdicts := v_verdicts;
+    now_ms := coalesce(p_now, "durable".now_ms_v1());
+    v_chosen := "durable".lease_woken_v1(
+        now_ms,
+        ARRAY(
+            SELECT m.run_id FROM unnest(m_run, verdicts) m (run_id, verdict) WHERE m.verdict = 0
+        ),
+        p_worker, p_lease_ms, p_limit, l_lane, l_pin, p_suspect_deaths, p_mark
+    );
     RETURN NEXT;
     IF v_chosen IS NOT NULL THEN
         RETURN QUERY SELECT NULL::bigint, NULL::smallint[], c.*
+        FROM "durable".claimed_v1(v_chosen, p_journal_limit) c;
+    END IF;
+END
+$$;
+
+-- The same with one commit, without tokens, children and messages, of a run that is leased by it. The
+-- first row has the verdict on it as well; if it was applied, its run is not among the others.
+CREATE FUNCTION "durable".deliver_and_commit_v1(
+    p_now bigint, p_inbox_limit bigint, p_wait boolean,
+    m_run text[], m_kind text[], m_name text[], m_payload bytea[], m_encoding text[],
+    m_meta text[], m_dedupe text[], m_token text[], m_digest text[], m_reopens boolean[],
+    m_anyone boolean[],
+    p_worker text, p_lease_ms bigint, p_limit bigint, l_lane bigint[], l_pin text[],
+    p_suspect_deaths bigint, p_journal_limit bigint, p_mark bigint,
+    c_run text[], c_epoch bigint[], c_after bigint[], c_count bigint[], c_status text[],
+    c_generation bigint[], c_seen bigint[], c_waiting text[], c_failure text[],
+    c_finished boolean[], c_released boolean[], c_due bigint[], c_pin text[], c_renews boolean[],
+    c_not_before bigint[],
+    x_of bigint[], x_run text[], x_epoch bigint[], x_seq bigint[], x_kind text[], x_unit text[],
+    x_attempt bigint[], x_at bigint[], x_payload bytea[], x_encoding text[], x_meta text[],
+    x_format bigint[],
+    s_of bigint[], s_run text[], s_seq bigint[]
+) RETURNS TABLE (
+    now_ms bigint, verdicts smallint[], foreseen smallint,
+    run_id text, workflow text, version text, fingerprint text, queue text, input bytea,
+    input_encoding text, digest text, priority bigint, parent_id text, parent_unit text,
+    depth bigint, attributes text, deadline_at_ms bigint, created_at_ms bigint,
+    updated_at_ms bigint, finished_at_ms bigint, status text, generation bigint, waiting text,
+    failure text, entry_count bigint, epoch bigint, owner text, due_at_ms bigint, deaths bigint,
+    pin text,
+    e_seq bigint[], e_kind text[], e_unit text[], e_attempt bigint[], e_at bigint[],
+    e_payload bytea[], e_encoding text[], e_meta text[], e_format bigint[],
+    i_seq bigint[], i_kind text[], i_name text[], i_at bigint[], i_payload bytea[],
+    i_encoding text[], i_meta text[]
+)
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_chosen text[];
+BEGIN
+    verdicts := "durable".deliver_v1(
+        p_now, p_inbox_limit, p_wait, m_run, m_kind, m_name, m_payload, m_encoding, m_meta,
+        m_dedupe, m_token, m_digest, m_reopens, m_anyone
+    );
+    now_ms := coalesce(p_now, "durable".now_ms_v1());
+    v_chosen := "durable".lease_woken_v1(
+        now_ms,
+        ARRAY(
+            SELECT m.run_id FROM unnest(m_run, verdicts) m (run_id, verdict) WHERE m.verdict = 0
+        ),
+        p_worker, p_lease_ms, p_limit, l_lane, l_pin, p_suspect_deaths, p_mark
+    );
+    foreseen := 1;
+    IF c_run[1] = ANY (v_chosen) THEN
+        foreseen := ("durable".apply_v1(
+            now_ms, c_run, c_epoch, c_after, c_count, c_status, c_generation, c_seen, c_waiting,
+            c_failure, c_finished, c_released, c_due, c_pin, c_renews, c_not_before, x_of, x_run,
+            x_epoch, x_seq, x_kind, x_unit, x_attempt, x_at, x_payload, x_encoding, x_meta,
+            x_format, s_of, s_run, s_seq, '{}', '{}', '{}', '{}'
+        ))[1];
+        IF foreseen = 0 THEN
+            v_chosen := array_remove(v_chosen, c_run[1]);
+        END IF;
+    END IF;
+    RETURN NEXT;
+    IF cardinality(v_chosen) > 0 THEN
+        RETURN QUERY SELECT NULL::bigint, NULL::smallint[], NULL::smallint, c.*
         FROM "durable".claimed_v1(v_chosen, p_journal_limit) c;
     END IF;
 END

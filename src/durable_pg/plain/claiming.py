@@ -12,6 +12,8 @@ from durable_core.store import (
     ClaimBatch,
     ClaimedRun,
     ClaimRequest,
+    Commit,
+    CommitVerdict,
     DeliverVerdict,
     Delivery,
     Message,
@@ -22,6 +24,7 @@ from ..queries import READ_RECORDS
 from ..rows import Row, entry_from_row, inbox_from_row, record_from_row
 from ..steps import Query, Steps
 from . import queries
+from .committing import commit
 from .creating import time_of
 from .delivering import deliver, route
 
@@ -33,7 +36,8 @@ def claim(request: ClaimRequest, now_ms: int | None) -> Steps[ClaimBatch]:
     lanes = claimable(request)
     reach = ([lane for lane, _ in lanes], [pin for _, pin in lanes])
     chosen = yield from _choose(request, reach, now)
-    runs = yield from _take(chosen, request, now, None)
+    yield from _take(chosen, request, now, None)
+    runs = yield from _read(chosen, request.journal_limit)
     limits = (request.suspect_deaths, request.suspects)
     ((next_due,),) = yield Query(queries.NEXT_DUE, (*reach, *limits))
     times = [time for time in (next_due, again) if time is not None]
@@ -46,6 +50,7 @@ def deliver_and_claim(
     now_ms: int | None,
     inbox_limit: int,
     mark: int | None,
+    foreseen: Commit | None,
 ) -> Steps[Delivery]:
     """The verb ``deliver_and_claim``. What is locked by others now was posted to, as was any run
     that still has something posted: it is not claimed."""
@@ -60,8 +65,23 @@ def deliver_and_claim(
     reach = ([lane for lane, _ in lanes], [pin for _, pin in lanes])
     limits = (request.suspect_deaths, request.limit)
     free = yield Query(queries.FREE, (*reach, now, *limits, receivers))
-    runs = yield from _take([run_id for run_id, _ in free], request, now, mark)
-    return Delivery(verdicts=verdicts, runs=runs, now_ms=now)
+    chosen = [run_id for run_id, _ in free]
+    yield from _take(chosen, request, now, mark)
+    landed = None
+    if foreseen is not None:
+        landed = yield from _foreseen(foreseen, chosen, now)
+        if landed is CommitVerdict.APPLIED:
+            chosen.remove(foreseen.run_id)
+    runs = yield from _read(chosen, request.journal_limit)
+    return Delivery(verdicts=verdicts, runs=runs, now_ms=now, foreseen=landed)
+
+
+def _foreseen(one: Commit, leased: Sequence[str], now: int) -> Steps[CommitVerdict]:
+    """Of a run that was leased already, the epoch alone might not tell."""
+    if one.run_id not in leased:
+        return CommitVerdict.FENCED
+    (verdict,) = (yield from commit([one], now)).verdicts
+    return verdict
 
 
 def _route(now: int) -> Steps[int | None]:
@@ -87,17 +107,15 @@ def _choose(
     return [run_id for _, run_id in ranked[: request.limit]]
 
 
-def _take(
-    chosen: list[str], request: ClaimRequest, now: int, mark: int | None
-) -> Steps[tuple[ClaimedRun, ...]]:
-    if not chosen:
-        return ()
-    until = now + request.lease_ms
-    yield Query(queries.TAKE, (chosen, request.worker, until, now, mark))
-    return (yield from _read(chosen, request.journal_limit))
+def _take(chosen: list[str], request: ClaimRequest, now: int, mark: int | None) -> Steps[None]:
+    if chosen:
+        until = now + request.lease_ms
+        yield Query(queries.TAKE, (chosen, request.worker, until, now, mark))
 
 
 def _read(chosen: list[str], journal_limit: int) -> Steps[tuple[ClaimedRun, ...]]:
+    if not chosen:
+        return ()
     records = {row[0]: record_from_row(row) for row in (yield Query(READ_RECORDS, (chosen,)))}
     journals: dict[str, list[Row]] = {run_id: [] for run_id in chosen}
     for row in (yield Query(queries.READ_JOURNALS, (chosen, journal_limit))):
