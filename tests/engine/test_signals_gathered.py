@@ -24,6 +24,7 @@ from durable_core.errors import (
 )
 from durable_core.store import (
     ClaimRequest,
+    Commit,
     DeliverVerdict,
     Delivery,
     Kind,
