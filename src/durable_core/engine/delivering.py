@@ -17,7 +17,7 @@ from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 from ..errors import DurableError
-from ..store import ClaimedRun, DeliverVerdict, Message
+from ..store import ClaimedRun, CommitVerdict, DeliverVerdict, Message
 from .eager import Seats, refused
 from .retrying import PATIENCE_S, retrying
 from .shared import Shared
@@ -71,11 +71,18 @@ class Delivering:
         """Verdicts, and the runs that found a place."""
         shared = self._shared
         stamp = shared.clock.stamp()
+        foreseen = seats.foresee(messages)
         try:
             delivery = await shared.store.deliver_and_claim(
-                messages, seats.request, inbox_limit=inbox_limit, mark=seats.mark
+                messages,
+                seats.request,
+                inbox_limit=inbox_limit,
+                mark=seats.mark,
+                foreseen=None if foreseen is None else foreseen.commit,
             )
         except (Exception, asyncio.CancelledError) as error:
+            if foreseen is not None:
+                foreseen.forget()
             if refused(error):
                 seats.leave()
             else:
@@ -84,7 +91,12 @@ class Delivering:
             raise
         shared.clock.set(delivery.now_ms, stamp)
         taken = frozenset(claimed.run.run_id for claimed in delivery.runs)
-        if taken:
+        if foreseen is not None and delivery.foreseen is CommitVerdict.APPLIED:
+            foreseen.came_true()
+            taken |= {foreseen.commit.run_id}
+        elif foreseen is not None:
+            foreseen.forget()
+        if delivery.runs:
             self._begin(self._adopt(delivery.runs, seats), taken)
         else:
             seats.leave()

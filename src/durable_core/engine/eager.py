@@ -33,6 +33,7 @@ from ..store import (
     ClaimRequest,
     Commit,
     CreateResult,
+    Message,
     NewRun,
     Release,
     RunRecord,
@@ -40,6 +41,7 @@ from ..store import (
 )
 from .claiming import Reach
 from .committer import Answer
+from .foreseeing import Foreseen, may_foresee
 from .mapping import hand_back_unused
 
 
@@ -52,6 +54,10 @@ class Adopter(Protocol):
 
     async def adopt(self, claimed: ClaimedRun, since: float) -> None:
         """Take over a run that was asked for at ``since``; never raises."""
+        ...
+
+    def foresee(self, message: Message, mark: int, since: float) -> Foreseen | None:
+        """What comes of it, under a lease with this mark that is asked for at ``since``."""
         ...
 
     def submit(self, commit: Commit, answer: Answer) -> None:
@@ -154,6 +160,12 @@ class Seats:
     def request(self) -> ClaimRequest:
         """Runs for all places."""
         return self._reach.request(self._count, suspects=0)
+
+    def foresee(self, messages: Sequence[Message]) -> Foreseen | None:
+        """What comes of them, if that can be said."""
+        if not may_foresee(messages):
+            return None
+        return self._worker.foresee(messages[0], self.mark, self._since)
 
     async def take(self, runs: Iterable[ClaimedRun]) -> None:
         """Adopt these, and free all places: a run that was adopted takes one of its own."""

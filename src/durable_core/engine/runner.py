@@ -37,13 +37,12 @@ from ..kernel.transition import Held
 from ..store import Commit, CommitVerdict, InboxRecord, Lease, RunRecord, Store
 from .attempts import Call
 from .clock import Backoff, StoreClock
+from .committer import Answer
 from .mapping import commit_of, hand_back, message_arrived, texts_of
 from .resting import Resting
 from .slots import Slots
 
 log = logging.getLogger("durable.worker")
-
-Answer = Callable[[CommitVerdict | None], None]
 
 
 class Surface(Protocol):
@@ -87,6 +86,11 @@ class Surface(Protocol):
 
     def committed(self, runner: Runner, transition: Transition) -> None:
         """A transition is durable: others may have to be woken."""
+        ...
+
+    def given_up(self, runner: Runner, transition: Transition) -> None:
+        """The run was let go because there is nothing to do now, and all that is in memory of it
+        is in the store."""
         ...
 
     def let_go(self, runner: Runner) -> None:
@@ -196,6 +200,20 @@ class Runner:
             self.seen = max(self.seen, record.seq)
         return bool(fresh)
 
+    def foresee(self, message: InboxRecord, epoch: int, now_ms: int) -> tuple[Transition, Commit]:
+        """Of a run that was ``given_up``: what it makes of its next message under this epoch, if it
+        gets it. Then ``answered`` is to be called, else it is to be dropped for good; so it is
+        where this raises, whatever that is."""
+        self.closed, self._busy, self.epoch = False, True, epoch
+        if self.status in (RunStatus.PENDING, RunStatus.SUSPENDED):
+            self.status = RunStatus.RUNNING
+        self._take((message,))
+        events, self._events = self._events, NO_LIST
+        transition = self.held.advance(events, now_ms)
+        check_transition(self.run_id, self.status, transition)
+        # A message that nobody here has heard of goes before this one.
+        return transition, commit_of(transition, self, epoch, self.seen, not_before_ms=0)
+
     def attempt_ended(self, report: Report) -> None:
         """An attempt was reported on."""
         if self.closed:
@@ -248,7 +266,7 @@ class Runner:
         self._busy = True
         commit = commit_of(transition, self, self.epoch, self.seen, not_before_ms)
         if not_before_ms is None:
-            self._surface.submit(commit, lambda verdict: self._answered(transition, verdict))
+            self._surface.submit(commit, lambda verdict: self.answered(transition, verdict))
         else:
             self._submit_in_time(transition, commit, not_before_ms, generation)
 
@@ -261,7 +279,7 @@ class Runner:
 
         def answer(verdict: CommitVerdict | None) -> None:
             if self.closed or verdict not in (CommitVerdict.EARLY, CommitVerdict.UNHEARD):
-                self._answered(transition, verdict)
+                self.answered(transition, verdict)
                 return
             clock = self._surface.clock
             # Else the store's clock was set back, or the worker stops: somebody else may wait.
@@ -298,7 +316,8 @@ class Runner:
         )
         self.drop()
 
-    def _answered(self, transition: Transition, verdict: CommitVerdict | None) -> None:
+    def answered(self, transition: Transition, verdict: CommitVerdict | None) -> None:
+        """What became of the commit of this transition."""
         self._busy = False
         if verdict is CommitVerdict.APPLIED:
             self.applied(transition)
@@ -313,10 +332,14 @@ class Runner:
         self._surface.committed(self, transition)
         if self.closed:
             return  # it was lost meanwhile; those it concerns are told all the same
-        if transition.ended or transition.release:
+        if transition.ended:
             self.drop()
             return
         self._waiting, self._failure = texts_of(transition)
+        if transition.release:
+            self._leave()
+            self._surface.given_up(self, transition)
+            return
         self._act(transition)
         if not self._give_turn() and self._events:
             self._soon()
@@ -463,12 +486,14 @@ class Runner:
 
     def drop(self) -> None:
         """Forget the run; its handlers are cancelled."""
-        if self.closed:
-            return
+        if not self.closed:
+            self._leave()
+            self.held.close()
+
+    def _leave(self) -> None:
         self.closed = True
         self._cancel_timer()
         self._surface.slots.drop(self)
-        self.held.close()
         turns, self._turns = self._turns, ()
         for turn in turns:
             turn.cancel()

@@ -29,6 +29,7 @@ from ..store import (
     Commit,
     CommitVerdict,
     Kind,
+    Message,
     NewRun,
     RenewResult,
 )
@@ -39,6 +40,7 @@ from .clock import Backoff
 from .committer import Answer, Committer
 from .complaints import Complaints
 from .eager import Kept, Places, Seats, new_epoch, new_mark
+from .foreseeing import Foreseen, WarmRuns, foreseen
 from .inboxes import Inboxes
 from .lease import Holder, LeaseKeeper
 from .observer import LeaseLost, RunClaimed, RunFinished, RunSuspended
@@ -88,6 +90,7 @@ class Worker:
         self._suspects: set[str] = set()
         self._told: set[str] = set()  # held runs that may have got mail
         self._kept = Kept()
+        self._warm = WarmRuns()
         self._empty = asyncio.Event()
         self._complaints = Complaints(log)
         self._hurried = False  # whoever drains it was cancelled: no more grace
@@ -187,6 +190,7 @@ class Worker:
             )
             runner.drop()
         self._kept.close()
+        self._warm.clear()
         await self._committer.close(STORE_GRACE_S)
         await ended([self._inboxes.task, self._pruner.task], STORE_GRACE_S)
         await self._keeper.stop()
@@ -300,25 +304,46 @@ class Worker:
         except DurableError as error:
             self._park(claimed, error)
             return
-        if self._observers:
-            self._observers.tell(
-                RunClaimed(
-                    run_id=record.run_id,
-                    workflow=record.workflow,
-                    worker=self.name,
-                    deaths=record.deaths,
-                )
-            )
         runner = Runner(self, record, held)
-        self._held[record.run_id] = runner
         if record.deaths >= max(1, self._limits.worker_deaths - 2):
             self._suspects.add(record.run_id)
-        self._keeper.hold(record.run_id, runner, since)
+        self._hold(runner, since)
         try:
             runner.begin(claimed.inbox, record.updated_at_ms)
         except DurableError as error:
             runner.drop()
             self._park(claimed, error)
+
+    def _hold(self, runner: Runner, since: float) -> None:
+        self._warm.forget(runner.run_id)
+        self._held[runner.run_id] = runner
+        self._keeper.hold(runner.run_id, runner, since)
+        if self._observers:
+            self._observers.tell(
+                RunClaimed(
+                    run_id=runner.run_id,
+                    workflow=runner.workflow,
+                    worker=self.name,
+                    deaths=runner.held.run.deaths,
+                )
+            )
+
+    def foresee(self, message: Message, mark: int, since: float) -> Foreseen | None:
+        """What a run that is warm makes of this message, under a lease asked for at ``since``."""
+        now_ms = self.clock.now_ms()
+        runner = self._warm.take(message.run_id, now_ms)
+        if runner is None:
+            return None
+        return foreseen(runner, message, mark, now_ms, lambda: self._hold_foreseen(runner, since))
+
+    def _hold_foreseen(self, runner: Runner, since: float) -> None:
+        before = self._held.get(runner.run_id)
+        if self._kept.closed or (before is not None and before.epoch > runner.epoch):
+            runner.closed = True  # its answer took longer than its lease, or than the worker
+        else:
+            if before is not None:
+                before.lose("it had expired, and was claimed again")
+            self._hold(runner, since)
 
     def _park(self, claimed: ClaimedRun, error: DurableError) -> None:
         """What is stored of it cannot be read: hold it, and go on with the others."""
@@ -415,6 +440,13 @@ class Worker:
                     until_ms=transition.resume_at_ms,
                 )
             )
+
+    def given_up(self, runner: Runner, transition: Transition) -> None:
+        """The run was let go, whole: a message may come for it soon."""
+        if self.draining or runner.held.run.deaths:
+            runner.held.close()
+        else:
+            self._warm.keep(runner, transition.resume_at_ms)
 
     def let_go(self, runner: Runner) -> None:
         """The run is not held any more."""
