@@ -107,12 +107,17 @@ class Scene:
         self.before_handler += self.log.calls
         return 1
 
-    async def idle(self, stage: Stage, engine: Engine, run_id: str | None = None) -> Run[Any]:
-        """A run that waits, while its worker has nothing to do."""
+    async def idle(
+        self, stage: Stage, engine: Engine, run_id: str | None = None, *, warm: bool = False
+    ) -> Run[Any]:
+        """A run that waits, while its worker has nothing to do, and has forgotten it if not
+        ``warm`` (what else there is, is in ``test_foreseeing``)."""
         run = await engine.start(self.workflow, id=run_id)
         await stage.watch.until("RunSuspended", run.id)
         await listening(engine)
         await caught_up(engine)
+        if not warm:
+            forget(engine)
         self.log.calls.clear()
         self.log.claimed.clear()  # its start was eager, unless the worker was still looking around
         return run
@@ -132,6 +137,12 @@ async def working(stage: Stage, scene: Scene, **worker: Any) -> AsyncIterator[En
         await listening(engine)
         await caught_up(engine)
         yield engine
+
+
+def forget(engine: Engine) -> None:
+    """The workers here keep no warm run."""
+    for worker in engine._shared.local._workers:
+        worker._warm.clear()  # type: ignore[attr-defined]
 
 
 async def listening(engine: Engine) -> None:
@@ -184,6 +195,7 @@ async def test_any_message_wakes_its_run_at_once(stage: Stage, scene: Scene) -> 
         await engine.cancel(cancelled.id)
         await engine.end_of(cancelled.id, timeout=PATIENCE_S)
         await caught_up(engine)
+        forget(engine)
         await engine.resume(asked.id, 7)
         assert await asked.result(timeout=PATIENCE_S) == {"ask": 7}
     assert log.taken == [cancelled.id, asked.id]

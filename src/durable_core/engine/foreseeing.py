@@ -68,7 +68,7 @@ class Foreseen:
     """What a message will make of a run, if nothing comes between: ``commit``."""
 
     def __init__(
-        self, runner: Runner, transition: Transition, commit: Commit, hold: Callable[[], None]
+        self, runner: Runner, transition: Transition, commit: Commit, hold: Callable[[], bool]
     ) -> None:
         self.commit = commit
         self._runner = runner
@@ -76,11 +76,10 @@ class Foreseen:
         self._hold = hold
 
     def came_true(self) -> None:
-        """The store has applied it: the run is held, and goes on."""
-        self._hold()
+        """The store has applied it: the run is held, if it can be, and goes on."""
+        if not self._hold():
+            self.forget()  # those it concerns are told all the same
         self._runner.answered(self._transition, CommitVerdict.APPLIED)
-        if self._runner.closed and not self._transition.release:
-            self._runner.held.close()
 
     def forget(self) -> None:
         """It has not, or that is not known."""
@@ -94,7 +93,7 @@ def may_foresee(messages: Sequence[Message]) -> bool:
 
 
 def foreseen(
-    runner: Runner, message: Message, mark: int, now_ms: int, hold: Callable[[], None]
+    runner: Runner, message: Message, mark: int, now_ms: int, hold: Callable[[], bool]
 ) -> Foreseen | None:
     """What this run makes of the message; None where it fails, as it will again."""
     record = InboxRecord(

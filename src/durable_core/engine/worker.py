@@ -336,14 +336,14 @@ class Worker:
             return None
         return foreseen(runner, message, mark, now_ms, lambda: self._hold_foreseen(runner, since))
 
-    def _hold_foreseen(self, runner: Runner, since: float) -> None:
+    def _hold_foreseen(self, runner: Runner, since: float) -> bool:
         before = self._held.get(runner.run_id)
         if self._kept.closed or (before is not None and before.epoch > runner.epoch):
-            runner.closed = True  # its answer took longer than its lease, or than the worker
-        else:
-            if before is not None:
-                before.lose("it had expired, and was claimed again")
-            self._hold(runner, since)
+            return False  # its answer took longer than the worker, or than its lease
+        if before is not None:
+            before.lose("it had expired, and was claimed again")
+        self._hold(runner, since)
+        return True
 
     def _park(self, claimed: ClaimedRun, error: DurableError) -> None:
         """What is stored of it cannot be read: hold it, and go on with the others."""
