@@ -9,9 +9,9 @@ import attrs
 from durable_core.store import (
     ClaimBatch,
     ClaimRequest,
-    Commit,
     CommitVerdict,
     Delivery,
+    Foreseen,
     Message,
 )
 
@@ -57,7 +57,7 @@ def deliver_and_claim(
     now_ms: int | None,
     inbox_limit: int,
     mark: int | None,
-    foreseen: Commit | None,
+    foreseen: Foreseen | None,
 ) -> Steps[Delivery]:
     """The verb ``deliver_and_claim``; as of ``deliver``, only what has a token waits. A commit that
     has consequences takes a statement of its own, and the caller's transaction around both."""
@@ -76,8 +76,8 @@ def deliver_and_claim(
         request.journal_limit,
         mark,
     )
-    if foreseen is not None and not has_consequences(foreseen):
-        together = (*parameters, *commit_columns([foreseen]))
+    if foreseen is not None and not has_consequences(foreseen.commit):
+        together = (*parameters, foreseen.after_epoch, *commit_columns([foreseen.commit]))
         rows = yield Query(queries.DELIVER_AND_COMMIT, together)
         return Delivery(
             verdicts=tuple([DELIVERIES[verdict] for verdict in rows[0][1]]),
@@ -85,24 +85,30 @@ def deliver_and_claim(
             now_ms=rows[0][0],
             foreseen=COMMITS[rows[0][2]],
         )
+    known = (yield Query(queries.LOCK_LEASES, ([foreseen.run_id],))) if foreseen is not None else ()
     rows = yield Query(queries.DELIVER_AND_CLAIM, parameters)
     delivery = Delivery(
         verdicts=tuple([DELIVERIES[verdict] for verdict in rows[0][1]]),
         runs=tuple([claimed_from_row(row[2:]) for row in rows[1:]]),
         now_ms=rows[0][0],
     )
-    return delivery if foreseen is None else (yield from _with(foreseen, delivery, now_ms))
+    if foreseen is None:
+        return delivery
+    last = [epoch for _, epoch, *_ in known]
+    return (yield from _with(foreseen, last == [foreseen.after_epoch], delivery, now_ms))
 
 
-def _with(one: Commit, delivery: Delivery, now_ms: int | None) -> Steps[Delivery]:
+def _with(
+    foreseen: Foreseen, is_next: bool, delivery: Delivery, now_ms: int | None
+) -> Steps[Delivery]:
     """The delivery, and the commit of a run that was leased by it."""
-    if all(claimed.run.run_id != one.run_id for claimed in delivery.runs):
-        return attrs.evolve(delivery, foreseen=CommitVerdict.FENCED)
-    (verdict,) = (yield from commit([one], now_ms)).verdicts
-    left = delivery.runs
-    if verdict is CommitVerdict.APPLIED:
-        left = tuple(claimed for claimed in left if claimed.run.run_id != one.run_id)
-    return attrs.evolve(delivery, runs=left, foreseen=verdict)
+    run_id, left = foreseen.run_id, delivery.runs
+    landed = CommitVerdict.FENCED
+    if is_next and any(claimed.run.run_id == run_id for claimed in left):
+        (landed,) = (yield from commit([foreseen.commit], now_ms)).verdicts
+    if landed is CommitVerdict.APPLIED:
+        left = tuple([claimed for claimed in left if claimed.run.run_id != run_id])
+    return attrs.evolve(delivery, runs=left, foreseen=landed)
 
 
 def claimable(request: ClaimRequest) -> list[tuple[int, str]]:

@@ -27,6 +27,7 @@ from durable_core.store import (
     DeliverVerdict,
     Delivery,
     EntryRecord,
+    Foreseen,
     InboxRecord,
     Lease,
     Message,
@@ -201,7 +202,7 @@ class PgStore:
         *,
         inbox_limit: int = 10_000,
         mark: int | None = None,
-        foreseen: Commit | None = None,
+        foreseen: Foreseen | None = None,
     ) -> Delivery:
         """Put messages into inboxes, and lease those of their runs that nobody has. Others hear of
         runs that were not leased, as of any delivery: some of them may have these."""
@@ -209,12 +210,12 @@ class PgStore:
             lambda: self._verbs.deliver_and_claim(
                 messages, request, self._now(), inbox_limit, mark, foreseen
             ),
-            explicit=foreseen is not None and has_consequences(foreseen),
+            explicit=foreseen is not None and has_consequences(foreseen.commit),
         )
         ours = {claimed.run.run_id for claimed in delivery.runs}
         if foreseen is not None and delivery.foreseen is CommitVerdict.APPLIED:
             ours.add(foreseen.run_id)
-            self._ring_if(concerns_others(foreseen, delivery.now_ms))
+            self._ring_if(concerns_others(foreseen.commit, delivery.now_ms))
         self._ring_if(
             any(
                 verdict is DeliverVerdict.DELIVERED and message.run_id not in ours

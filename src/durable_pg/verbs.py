@@ -14,6 +14,7 @@ from durable_core.store import (
     CreateResult,
     DeliverVerdict,
     Delivery,
+    Foreseen,
     InboxRecord,
     Lease,
     Message,
@@ -42,7 +43,7 @@ class Verbs:
     post: Delivering
     claim: Callable[[ClaimRequest, int | None], Steps[ClaimBatch]]
     deliver_and_claim: Callable[
-        [Sequence[Message], ClaimRequest, int | None, int, int | None, Commit | None],
+        [Sequence[Message], ClaimRequest, int | None, int, int | None, Foreseen | None],
         Steps[Delivery],
     ]
     commit: Callable[[Sequence[Commit], int | None], Steps[CommitResult]]

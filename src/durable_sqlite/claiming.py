@@ -15,10 +15,10 @@ from durable_core.store import (
     ClaimBatch,
     ClaimedRun,
     ClaimRequest,
-    Commit,
     CommitVerdict,
     DeliverVerdict,
     Delivery,
+    Foreseen,
     Message,
 )
 
@@ -69,7 +69,7 @@ def deliver_and_claim(
     *,
     inbox_limit: int,
     mark: int | None,
-    foreseen: Commit | None,
+    foreseen: Foreseen | None,
 ) -> Steps[Delivery]:
     """The verb ``deliver_and_claim``."""
     batch = Batch(now_ms)
@@ -91,19 +91,14 @@ def deliver_and_claim(
     yield from _take(chosen, request, now_ms, mark)
     landed = None
     if foreseen is not None:
-        landed = yield from _foreseen(foreseen, chosen, now_ms)
+        landed = CommitVerdict.FENCED
+        row = yield from batch.lease(foreseen.run_id)  # as it was before
+        if row is not None and row.epoch == foreseen.after_epoch and row.run_id in chosen:
+            (landed,) = (yield from commit([foreseen.commit], now_ms)).verdicts
         if landed is CommitVerdict.APPLIED:
             chosen.remove(foreseen.run_id)
     runs = yield from _read_all(chosen, request.journal_limit)
     return Delivery(verdicts=tuple(verdicts), runs=runs, now_ms=now_ms, foreseen=landed)
-
-
-def _foreseen(one: Commit, leased: Sequence[str], now_ms: int) -> Steps[CommitVerdict]:
-    """Of a run that was leased already, the epoch alone might not tell."""
-    if one.run_id not in leased:
-        return CommitVerdict.FENCED
-    (verdict,) = (yield from commit([one], now_ms)).verdicts
-    return verdict
 
 
 def _may_take(row: LeaseRow, request: ClaimRequest, pins: Pins, now_ms: int) -> bool:

@@ -30,6 +30,7 @@ from durable_core.store import (
     DeliverVerdict,
     Delivery,
     EntryRecord,
+    Foreseen,
     InboxRecord,
     Lease,
     Message,
@@ -174,7 +175,7 @@ class SqliteStore:
         *,
         inbox_limit: int = 10_000,
         mark: int | None = None,
-        foreseen: Commit | None = None,
+        foreseen: Foreseen | None = None,
     ) -> Delivery:
         """Put messages into inboxes, and lease those of their runs that nobody has."""
         return await self._write(

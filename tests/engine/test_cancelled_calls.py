@@ -13,10 +13,10 @@ from durable_core import Engine, Host, StepContext, Workflow
 from durable_core.errors import RunNotFoundError
 from durable_core.store import (
     ClaimRequest,
-    Commit,
     CreateResult,
     DeliverVerdict,
     Delivery,
+    Foreseen,
     Message,
     NewRun,
 )
@@ -55,7 +55,7 @@ class Held(MemoryStore):
         *,
         inbox_limit: int = 10_000,
         mark: int | None = None,
-        foreseen: Commit | None = None,
+        foreseen: Foreseen | None = None,
     ) -> Delivery:
         delivery = await super().deliver_and_claim(
             messages, request, inbox_limit=inbox_limit, mark=mark, foreseen=foreseen

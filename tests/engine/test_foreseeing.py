@@ -15,6 +15,7 @@ from tests.engine.test_eager_deliveries import (
     Scene,
     claims,
     forget,
+    listening,
     lost,
     refused,
     scene,
@@ -171,6 +172,33 @@ async def test_a_run_that_went_on_elsewhere_is_read_again(stage: Stage, scene: S
         await engine.signal(run.id, "b", 2)
         assert await run.result(timeout=PATIENCE_S) == {"a": 1, "b": 2, "x": 1}
     assert scene.log.taken == [run.id]
+
+
+async def test_another_run_of_the_same_name_is_another_run(stage: Stage, scene: Scene) -> None:
+    """It ended elsewhere, was removed, and was started anew with another input."""
+    scene.workflow = Workflow("w").wait_for_signal("go").returns(lambda ctx: ctx.input)
+    async with working(stage, scene, **LONG) as engine:
+        run = await engine.start(scene.workflow, "old", id="x")
+        await stage.watch.until("RunSuspended", run.id)
+        await listening(engine)
+        await caught_up(engine)
+        async with stage.engine(scene.workflow, observers=[]) as other:
+            (here,) = engine._shared.local._workers
+            engine._shared.local.leave(here)
+            engine._shared.listener.remove(here._heard)  # type: ignore[attr-defined]
+            async with other.worker():
+                await other.signal("x", "go")
+                assert await other.run("x").result(timeout=PATIENCE_S) == "old"
+                assert await engine._shared.store.prune(before_ms=2**53) == 1
+                await other.start(scene.workflow, "new", id="x")
+                async with asyncio.timeout(PATIENCE_S):
+                    while (await run.info()).status != "suspended":  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+            engine._shared.local.join(here)
+        assert warm(engine) == {"x"}
+        await engine.signal("x", "go")
+        assert await run.result(timeout=PATIENCE_S) == "new"
+    assert scene.log.taken == ["x"]
 
 
 async def test_near_its_moment_nothing_is_foreseen(stage: Stage, scene: Scene) -> None:

@@ -24,9 +24,9 @@ from durable_core.errors import (
 )
 from durable_core.store import (
     ClaimRequest,
-    Commit,
     DeliverVerdict,
     Delivery,
+    Foreseen,
     Kind,
     Message,
     NewRun,
@@ -87,7 +87,7 @@ class Watched:
         *,
         inbox_limit: int = 10_000,
         mark: int | None = None,
-        foreseen: Commit | None = None,
+        foreseen: Foreseen | None = None,
     ) -> Delivery:
         delivery: Delivery = await self._watched(
             super().deliver_and_claim(  # type: ignore[misc]

@@ -71,18 +71,18 @@ class Delivering:
         """Verdicts, and the runs that found a place."""
         shared = self._shared
         stamp = shared.clock.stamp()
-        foreseen = seats.foresee(messages)
+        foresight = seats.foresee(messages)
         try:
             delivery = await shared.store.deliver_and_claim(
                 messages,
                 seats.request,
                 inbox_limit=inbox_limit,
                 mark=seats.mark,
-                foreseen=None if foreseen is None else foreseen.commit,
+                foreseen=None if foresight is None else foresight.said,
             )
         except (Exception, asyncio.CancelledError) as error:
-            if foreseen is not None:
-                foreseen.forget()
+            if foresight is not None:
+                foresight.forget()
             if refused(error):
                 seats.leave()
             else:
@@ -91,11 +91,11 @@ class Delivering:
             raise
         shared.clock.set(delivery.now_ms, stamp)
         taken = frozenset(claimed.run.run_id for claimed in delivery.runs)
-        if foreseen is not None and delivery.foreseen is CommitVerdict.APPLIED:
-            foreseen.came_true()
-            taken |= {foreseen.commit.run_id}
-        elif foreseen is not None:
-            foreseen.forget()
+        if foresight is not None and delivery.foreseen is CommitVerdict.APPLIED:
+            foresight.came_true()
+            taken |= {foresight.said.run_id}
+        elif foresight is not None:
+            foresight.forget()
         if delivery.runs:
             self._begin(self._adopt(delivery.runs, seats), taken)
         else:

@@ -41,7 +41,7 @@ from ..store import (
 )
 from .claiming import Reach
 from .committer import Answer
-from .foreseeing import Foreseen, may_foresee
+from .foreseeing import Foresight, may_foresee
 from .mapping import hand_back_unused
 
 
@@ -56,7 +56,7 @@ class Adopter(Protocol):
         """Take over a run that was asked for at ``since``; never raises."""
         ...
 
-    def foresee(self, message: Message, mark: int, since: float) -> Foreseen | None:
+    def foresee(self, message: Message, mark: int, since: float) -> Foresight | None:
         """What comes of it, under a lease with this mark that is asked for at ``since``."""
         ...
 
@@ -161,7 +161,7 @@ class Seats:
         """Runs for all places."""
         return self._reach.request(self._count, suspects=0)
 
-    def foresee(self, messages: Sequence[Message]) -> Foreseen | None:
+    def foresee(self, messages: Sequence[Message]) -> Foresight | None:
         """What comes of them, if that can be said."""
         if not may_foresee(messages):
             return None

@@ -5,8 +5,8 @@ message of this process is decided before the message is delivered, as if nothin
 and goes to the store along with it: message, lease and entries are one transaction, where they
 were two. Rules:
 
-1. The store decides whether nothing has come between: the epoch is the next one, the journal ends
-   where it ended, and no other message lies in the inbox. Else it delivers and leases, as it does
+1. The store decides whether nothing has come between: the run was not leased since, and no other
+   message lies in the inbox. Else it delivers and leases, as it does
    without (``eager``), and what was foreseen is forgotten, the cursor included.
 2. Nothing is acted upon before that is known. Without an answer nothing is, ever.
 3. Only a lone message is foreseen, one that leaves the run's state to its journal (it opens no
@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 
 from ..kernel.nearness import is_far
 from ..kernel.outcome import Transition
-from ..store import Commit, CommitVerdict, InboxRecord, Message, next_epoch
+from ..store import CommitVerdict, Foreseen, InboxRecord, Message, next_epoch
 from .runner import Runner
 
 KEPT = 8
@@ -64,13 +64,13 @@ class WarmRuns:
             self.forget(run_id)
 
 
-class Foreseen:
-    """What a message will make of a run, if nothing comes between: ``commit``."""
+class Foresight:
+    """What a message will make of a run, if nothing comes between."""
 
     def __init__(
-        self, runner: Runner, transition: Transition, commit: Commit, hold: Callable[[], bool]
+        self, runner: Runner, transition: Transition, said: Foreseen, hold: Callable[[], bool]
     ) -> None:
-        self.commit = commit
+        self.said = said
         self._runner = runner
         self._transition = transition
         self._hold = hold
@@ -92,9 +92,9 @@ def may_foresee(messages: Sequence[Message]) -> bool:
     return len(messages) == 1 and not (messages[0].reopens or messages[0].anyone)
 
 
-def foreseen(
+def foresight(
     runner: Runner, message: Message, mark: int, now_ms: int, hold: Callable[[], bool]
-) -> Foreseen | None:
+) -> Foresight | None:
     """What this run makes of the message; None where it fails, as it will again."""
     record = InboxRecord(
         seq=runner.seen + 1,
@@ -104,10 +104,12 @@ def foreseen(
         payload=message.payload,
         meta=message.meta,
     )
+    last = runner.epoch
     try:
-        transition, commit = runner.foresee(record, next_epoch(runner.epoch, mark), now_ms)
+        transition, commit = runner.foresee(record, next_epoch(last, mark), now_ms)
     except Exception:  # what is wrong with it is told when it is claimed
         runner.closed = True
         runner.held.close()
         return None
-    return Foreseen(runner, transition, commit, hold)
+    said = Foreseen(commit=commit, after_epoch=last)
+    return Foresight(runner, transition, said, hold)

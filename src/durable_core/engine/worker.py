@@ -40,7 +40,7 @@ from .clock import Backoff
 from .committer import Answer, Committer
 from .complaints import Complaints
 from .eager import Kept, Places, Seats, new_epoch, new_mark
-from .foreseeing import Foreseen, WarmRuns, foreseen
+from .foreseeing import Foresight, WarmRuns, foresight
 from .inboxes import Inboxes
 from .lease import Holder, LeaseKeeper
 from .observer import LeaseLost, RunClaimed, RunFinished, RunSuspended
@@ -328,13 +328,13 @@ class Worker:
                 )
             )
 
-    def foresee(self, message: Message, mark: int, since: float) -> Foreseen | None:
+    def foresee(self, message: Message, mark: int, since: float) -> Foresight | None:
         """What a run that is warm makes of this message, under a lease asked for at ``since``."""
         now_ms = self.clock.now_ms()
         runner = self._warm.take(message.run_id, now_ms)
         if runner is None:
             return None
-        return foreseen(runner, message, mark, now_ms, lambda: self._hold_foreseen(runner, since))
+        return foresight(runner, message, mark, now_ms, lambda: self._hold_foreseen(runner, since))
 
     def _hold_foreseen(self, runner: Runner, since: float) -> bool:
         before = self._held.get(runner.run_id)

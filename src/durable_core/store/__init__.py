@@ -30,7 +30,7 @@ many runs, and every verb is atomic: all of it happens, or none. Rules an adapte
 Times are integers in ms since 1970 UTC. Texts that look like JSON are opaque to adapters.
 """
 
-from .commits import Commit, CommitResult, CommitVerdict, Delivery
+from .commits import Commit, CommitResult, CommitVerdict, Delivery, Foreseen
 from .leases import (
     MARKS,
     ClaimBatch,
@@ -57,6 +57,7 @@ __all__ = [
     "DeliverVerdict",
     "Delivery",
     "EntryRecord",
+    "Foreseen",
     "InboxRecord",
     "Kind",
     "Lease",

@@ -72,6 +72,21 @@ class CommitResult:
 
 
 @attrs.frozen(slots=True, kw_only=True)
+class Foreseen:
+    """What the sender of a message expects its receiver to make of it: a commit under the epoch,
+    and with the message's number, that it will have if nothing has come since the lease of
+    ``after_epoch``, the run's last."""
+
+    commit: Commit
+    after_epoch: int
+
+    @property
+    def run_id(self) -> str:
+        """The receiver."""
+        return self.commit.run_id
+
+
+@attrs.frozen(slots=True, kw_only=True)
 class Delivery:
     """Messages that were delivered, a verdict for each, and those of their runs that were claimed
     in the same moment, best first.

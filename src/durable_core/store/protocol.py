@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
-from .commits import Commit, CommitResult, CommitVerdict, Delivery
+from .commits import Commit, CommitResult, CommitVerdict, Delivery, Foreseen
 from .leases import ClaimBatch, ClaimRequest, Lease, RenewResult
 from .messages import DeliverVerdict, InboxRecord, Message
 from .runs import CreateResult, EntryRecord, NewRun, RunFilter, RunRecord
@@ -73,7 +73,7 @@ class Store(Protocol):
         *,
         inbox_limit: int = 10_000,
         mark: int | None = None,
-        foreseen: Commit | None = None,
+        foreseen: Foreseen | None = None,
     ) -> Delivery:
         """Put messages into inboxes, as ``deliver`` does, and lease those of their runs, as
         ``claim`` does, that this call delivered a message to, that nobody has, and that are due
@@ -81,10 +81,8 @@ class Store(Protocol):
         could not be put into its inbox yet. The new epochs are ``next_epoch`` with this ``mark``:
         by one of its own a call whose answer is lost tells what it leased.
 
-        ``foreseen`` is what its sender expects one of these runs to make of its message: a commit
-        under the epoch, and with the message's number, that it will have if nothing has come
-        between. It is applied, by the rules of ``commit``, if the run is leased and all is as it
-        says; where it is not leased, the verdict is *fenced*."""
+        ``foreseen`` is applied, by the rules of ``commit``, if its run is leased by this call and
+        was not leased since ``after_epoch``; else its verdict is *fenced*."""
         ...
 
     async def commit(self, commits: Sequence[Commit]) -> CommitResult:

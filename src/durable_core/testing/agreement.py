@@ -19,6 +19,7 @@ from ..store import (
     ClaimRequest,
     Commit,
     EntryRecord,
+    Foreseen,
     Kind,
     Lease,
     Message,
@@ -267,17 +268,20 @@ class StoreAgreement(RuleBasedStateMachine):
         request=requests | generous,
         mark=st.sampled_from((None, 0, 5)),
         wish=wishes,
+        off=seldom,
     )
     def deliver_and_foresee(
-        self, sent: list[Message], request: ClaimRequest, mark: int | None, wish: Wish
+        self, sent: list[Message], request: ClaimRequest, mark: int | None, wish: Wish, off: int
     ) -> None:
         """What the receiver of the last message may make of it, as far as it can be guessed."""
         run_id = sent[-1].run_id
         found = self.all(lambda store: store.get([run_id]))
         if not found:
             return
-        ahead = attrs.evolve(found[run_id], epoch=next_epoch(found[run_id].epoch, mark))
-        foreseen = wish.commit([ahead], {run_id: (1, 2, 3)}, self.clock())
+        epoch = found[run_id].epoch
+        ahead = attrs.evolve(found[run_id], epoch=next_epoch(epoch, mark))
+        commit = wish.commit([ahead], {run_id: (1, 2, 3)}, self.clock())
+        foreseen = Foreseen(commit=commit, after_epoch=epoch + off)
         self.all(lambda store: store.deliver_and_claim(sent, request, mark=mark, foreseen=foreseen))
 
     @rule(ms=st.sampled_from((0, 1, 10, LEASE_MS, 61_000)), request=requests)

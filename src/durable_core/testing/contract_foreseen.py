@@ -6,7 +6,16 @@ from typing import Any
 
 import attrs
 
-from ..store import Commit, CommitVerdict, DeliverVerdict, Delivery, Message, Store
+from ..store import (
+    ClaimedRun,
+    Commit,
+    CommitVerdict,
+    DeliverVerdict,
+    Delivery,
+    Foreseen,
+    Message,
+    Store,
+)
 from .contract_eager import taken
 from .contract_kit import (
     APPLIED,
@@ -50,7 +59,12 @@ def foreseen(run_id: str = "r1", **changes: Any) -> Commit:
 
 
 async def foresee(
-    store: Store, one: Commit, *messages: Message, inbox_limit: int = 10_000, **changes: Any
+    store: Store,
+    one: Commit,
+    *messages: Message,
+    after_epoch: int = 1,
+    inbox_limit: int = 10_000,
+    **changes: Any,
 ) -> Delivery:
     """Deliver these, or one signal to its run, with this commit."""
     return await store.deliver_and_claim(
@@ -58,8 +72,14 @@ async def foresee(
         request(**changes),
         inbox_limit=inbox_limit,
         mark=MARK,
-        foreseen=one,
+        foreseen=Foreseen(commit=one, after_epoch=after_epoch),
     )
+
+
+async def claim_one_that_waits(store: Store) -> ClaimedRun:
+    """By another worker, for a message that it leaves where it is."""
+    await store.deliver([signal()])
+    return await claim_one(store, worker="w2")
 
 
 class ForeseenContract(StoreFixtures):
@@ -138,20 +158,28 @@ class ForeseenContract(StoreFixtures):
         consuming = step(epoch=EPOCH, after_seq=2, consumed=(2, 3), seen=3)
         assert await commit_one(store, consuming) is APPLIED
 
-    async def test_where_the_run_went_on_meanwhile_it_is_only_claimed(self, store: Store) -> None:
+    async def test_where_the_run_was_leased_meanwhile_it_is_only_claimed(
+        self, store: Store
+    ) -> None:
+        """Even where the journal is as long as it was: it may be that of another run by now."""
         await waiting(store)
-        await store.deliver([signal()])
-        claimed = await claim_one(store, worker="w2")
-        await commit_all(
-            store, [let_go(epoch=claimed.run.epoch, after_seq=2, n=1, consumed=(2,), seen=2)]
-        )
-        delivery = await foresee(store, foreseen(consumed=(3,), seen=3))
+        claimed = await claim_one_that_waits(store)
+        await commit_all(store, [let_go(epoch=claimed.run.epoch, after_seq=2, seen=2)])
+        one = foreseen(consumed=(2, 3), seen=3)
+        for after_epoch in (1, claimed.run.epoch + 1):
+            delivery = await foresee(store, one, after_epoch=after_epoch)
+            assert (delivery.foreseen, taken(delivery)) == (FENCED, ["r1"])
+            await commit_all(store, [let_go(epoch=delivery.runs[0].run.epoch, after_seq=2)])
+
+    async def test_where_the_run_is_not_as_foreseen_it_is_only_claimed(self, store: Store) -> None:
+        await waiting(store)
+        delivery = await foresee(store, foreseen(after_seq=3))
         assert (delivery.foreseen, taken(delivery)) == (CommitVerdict.CONFLICT, ["r1"])
-        assert (await store.get(["r1"]))["r1"].entry_count == 3
-        wrong = foreseen(epoch=EPOCH, after_seq=3, consumed=(4,), seen=4)
-        await commit_all(store, [let_go(epoch=EPOCH, after_seq=3, n=0, consumed=(3,), seen=3)])
-        delivery = await foresee(store, wrong)
-        assert (delivery.foreseen, taken(delivery)) == (FENCED, ["r1"])
+        await commit_all(store, [let_go(epoch=EPOCH, after_seq=2, seen=2)])
+        late = foreseen(epoch=EPOCH + 2**32, seen=3, not_before_ms=START_MS + 1)
+        delivery = await foresee(store, late, after_epoch=EPOCH)
+        assert (delivery.foreseen, taken(delivery)) == (CommitVerdict.EARLY, ["r1"])
+        assert (await store.get(["r1"]))["r1"].entry_count == 2
 
     async def test_a_run_that_is_not_leased_is_left_as_it_is(
         self, store: Store, clock: HandClock

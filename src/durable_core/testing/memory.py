@@ -27,6 +27,7 @@ from ..store import (
     DeliverVerdict,
     Delivery,
     EntryRecord,
+    Foreseen,
     InboxRecord,
     Lease,
     Message,
@@ -168,7 +169,7 @@ class MemoryStore:
         *,
         inbox_limit: int = 10_000,
         mark: int | None = None,
-        foreseen: Commit | None = None,
+        foreseen: Foreseen | None = None,
     ) -> Delivery:
         """Put messages into inboxes, and lease those of their runs that nobody has."""
         shared = self._checked()
@@ -180,14 +181,16 @@ class MemoryStore:
                 for message, verdict in zip(messages, verdicts, strict=True)
                 if verdict is DeliverVerdict.DELIVERED
             }
+            last = state.runs.get(foreseen.run_id) if foreseen is not None else None
+            after_epoch = None if last is None else last.epoch
             runs = state.claim_receivers(receivers, request, now, mark)
             landed = None
             if foreseen is not None:
                 landed = CommitVerdict.FENCED
-                if any(run.new.run_id == foreseen.run_id for run in runs):
-                    (landed,) = state.commit([foreseen], now)
+                if last in runs and after_epoch == foreseen.after_epoch:
+                    (landed,) = state.commit([foreseen.commit], now)
                 if landed is CommitVerdict.APPLIED:
-                    runs = [run for run in runs if run.new.run_id != foreseen.run_id]
+                    runs = [run for run in runs if run is not last]
             claimed = _claimed(runs, request)
             if receivers:
                 shared.changed()

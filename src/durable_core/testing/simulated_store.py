@@ -16,6 +16,7 @@ from ..store import (
     CommitVerdict,
     CreateResult,
     Delivery,
+    Foreseen,
     Lease,
     Message,
     NewRun,
@@ -136,7 +137,7 @@ class SimulatedStore:
         messages: Sequence[Message],
         request: ClaimRequest,
         *,
-        foreseen: Commit | None = None,
+        foreseen: Foreseen | None = None,
         **options: Any,
     ) -> Delivery:
         """As the store does it, seen as a claim is, and as a commit in the same moment."""
@@ -147,27 +148,28 @@ class SimulatedStore:
             delivery = await self._store.deliver_and_claim(messages, request, **options)
             witness.woken(before, messages, delivery, self._process.name)
             if foreseen is not None:
-                delivery = await self._with(foreseen, delivery)
+                last = before.get(foreseen.run_id)
+                is_next = last is not None and last.epoch == foreseen.after_epoch
+                delivery = await self._with(foreseen.commit, is_next, delivery)
             self._world.hearing.changed()
             return delivery
 
-        kinds = _kinds_of([] if foreseen is None else [foreseen])
+        kinds = _kinds_of([] if foreseen is None else [foreseen.commit])
         moment = witness.store_called("deliver_and_claim", kinds)
         answer = await self._world.around_store(moment, self._process, call)
         assert isinstance(answer, Delivery)
         witness.holdings.granted(self._process.name, [one.run for one in answer.runs])
         if foreseen is not None and answer.foreseen is CommitVerdict.APPLIED:
-            witness.holdings.granted(self._process.name, [foreseen])
+            witness.holdings.granted(self._process.name, [foreseen.commit])
         return answer
 
-    async def _with(self, one: Commit, delivery: Delivery) -> Delivery:
-        if all(claimed.run.run_id != one.run_id for claimed in delivery.runs):
-            return attrs.evolve(delivery, foreseen=CommitVerdict.FENCED)
-        (verdict,) = (await self._seen_commit([one])).verdicts
-        left = delivery.runs
-        if verdict is CommitVerdict.APPLIED:
+    async def _with(self, one: Commit, is_next: bool, delivery: Delivery) -> Delivery:
+        left, landed = delivery.runs, CommitVerdict.FENCED
+        if is_next and any(claimed.run.run_id == one.run_id for claimed in left):
+            (landed,) = (await self._seen_commit([one])).verdicts
+        if landed is CommitVerdict.APPLIED:
             left = tuple([claimed for claimed in left if claimed.run.run_id != one.run_id])
-        return attrs.evolve(delivery, runs=left, foreseen=verdict)
+        return attrs.evolve(delivery, runs=left, foreseen=landed)
 
     async def renew(self, leases: Sequence[Lease], *, lease_ms: int) -> RenewResult:
         """As the store does it, seen."""

@@ -12,15 +12,15 @@ from durable_core.store import (
     ClaimBatch,
     ClaimedRun,
     ClaimRequest,
-    Commit,
     CommitVerdict,
     DeliverVerdict,
     Delivery,
+    Foreseen,
     Message,
 )
 
 from ..claiming import claimable
-from ..queries import READ_RECORDS
+from ..queries import LOCK_LEASES, READ_RECORDS
 from ..rows import Row, entry_from_row, inbox_from_row, record_from_row
 from ..steps import Query, Steps
 from . import queries
@@ -50,7 +50,7 @@ def deliver_and_claim(
     now_ms: int | None,
     inbox_limit: int,
     mark: int | None,
-    foreseen: Commit | None,
+    foreseen: Foreseen | None,
 ) -> Steps[Delivery]:
     """The verb ``deliver_and_claim``. What is locked by others now was posted to, as was any run
     that still has something posted: it is not claimed."""
@@ -66,22 +66,18 @@ def deliver_and_claim(
     limits = (request.suspect_deaths, request.limit)
     free = yield Query(queries.FREE, (*reach, now, *limits, receivers))
     chosen = [run_id for run_id, _ in free]
+    known = (yield Query(LOCK_LEASES, ([foreseen.run_id],))) if foreseen is not None else ()
     yield from _take(chosen, request, now, mark)
     landed = None
     if foreseen is not None:
-        landed = yield from _foreseen(foreseen, chosen, now)
+        landed = CommitVerdict.FENCED
+        last = (foreseen.run_id, foreseen.after_epoch)
+        if foreseen.run_id in chosen and last in [(run_id, epoch) for run_id, epoch, *_ in known]:
+            (landed,) = (yield from commit([foreseen.commit], now)).verdicts
         if landed is CommitVerdict.APPLIED:
             chosen.remove(foreseen.run_id)
     runs = yield from _read(chosen, request.journal_limit)
     return Delivery(verdicts=verdicts, runs=runs, now_ms=now, foreseen=landed)
-
-
-def _foreseen(one: Commit, leased: Sequence[str], now: int) -> Steps[CommitVerdict]:
-    """Of a run that was leased already, the epoch alone might not tell."""
-    if one.run_id not in leased:
-        return CommitVerdict.FENCED
-    (verdict,) = (yield from commit([one], now)).verdicts
-    return verdict
 
 
 def _route(now: int) -> Steps[int | None]:
