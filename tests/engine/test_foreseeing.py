@@ -197,7 +197,8 @@ async def test_another_run_of_the_same_name_is_another_run(stage: Stage, scene: 
             engine._shared.local.join(here)
         assert warm(engine) == {"x"}
         await engine.signal("x", "go")
-        assert await run.result(timeout=PATIENCE_S) == "new"
+        result: Any = await run.result(timeout=PATIENCE_S)
+        assert result == "new"
     assert scene.log.taken == ["x"]
 
 
