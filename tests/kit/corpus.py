@@ -328,6 +328,13 @@ def timely() -> list[Case]:
         .sleep("pause", 90)
         .step("after", linger)
     )
+    talk: Flow = (
+        Workflow("talk")
+        .wait_for_signal("one", "word", timeout=timedelta(days=1))
+        .step("answer", linger)
+        .wait_for_signal("two", "word")
+        .step("after", linger)
+    )
     silence: Flow = (
         Workflow("silence")
         .wait_for_signal("word", timeout=60, on_timeout="continue")
@@ -357,6 +364,12 @@ def timely() -> list[Case]:
             signals=words,
             result={"one": "first", "two": "second", "after": "after"},
             trials=tuple((Faults(Operate(what="cancel", nth=n)), "cancelled") for n in (1, 2)),
+        ),
+        Case(
+            name="talk",
+            workflow=talk,
+            signals=words[:2],
+            result={"one": "first", "answer": "answer", "two": "second", "after": "after"},
         ),
         Case(
             name="busy, then a signal",

@@ -47,6 +47,7 @@ SMALL = (
     "patient",
     "poison",
     "signals in order",
+    "talk",
     "silence",
     "too late",
     "busy, then a signal",

@@ -62,7 +62,7 @@ COMMITS = (
         "warm after a conflict",
         "the run is kept in memory after a commit that was not applied",
         (Edit(
-            f"{ENGINE}.runner:Runner._answered",
+            f"{ENGINE}.runner:Runner.answered",
             "self.lose(",
             "self._soon() if self.run_id else (",
         ),),
@@ -110,6 +110,26 @@ WORKERS = (
         first="signals in order",
     ),
     Mutant(
+        "a foreseen run is not gone on with",
+        "what landed with a message is forgotten, and its lease is left to expire",
+        (Edit(
+            f"{ENGINE}.delivering:Delivering._take", "foresight.came_true()", "foresight.forget()"
+        ),),
+        bug=15,
+        first="talk",
+    ),
+    Mutant(
+        "foreseen in vain",
+        "what was foreseen for a message is acted upon, whether or not it landed",
+        (Edit(
+            f"{ENGINE}.delivering:Delivering._take",
+            "if foresight is not None and delivery.foreseen is CommitVerdict.APPLIED:",
+            "if foresight is not None:",
+        ),),
+        bug=8,
+        first="talk",
+    ),
+    Mutant(
         "leases are not renewed",
         "a handler that takes longer than a lease loses its run",
         (Edit(
@@ -138,7 +158,7 @@ WORKERS = (
         "any verdict will do",
         "a runner goes on after a refused commit, as if it had been applied",
         (Edit(
-            f"{ENGINE}.runner:Runner._answered",
+            f"{ENGINE}.runner:Runner.answered",
             "if verdict is CommitVerdict.APPLIED:",
             "if True:",
         ),),
