@@ -42,6 +42,7 @@ def claim(request: ClaimRequest, now_ms: int | None) -> Steps[ClaimBatch]:
             request.suspect_deaths,
             request.suspects,
             request.journal_limit,
+            request.mark,
         ),
     )
     return ClaimBatch(
@@ -56,7 +57,6 @@ def deliver_and_claim(
     request: ClaimRequest,
     now_ms: int | None,
     inbox_limit: int,
-    mark: int | None,
     foreseen: Foreseen | None,
 ) -> Steps[Delivery]:
     """The verb ``deliver_and_claim``; as of ``deliver``, only what has a token waits. A commit that
@@ -74,7 +74,7 @@ def deliver_and_claim(
         [pin for _, pin in lanes],
         request.suspect_deaths,
         request.journal_limit,
-        mark,
+        request.mark,
     )
     if foreseen is not None and not has_consequences(foreseen.commit):
         together = (*parameters, foreseen.after_epoch, *commit_columns([foreseen.commit]))

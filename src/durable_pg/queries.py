@@ -92,7 +92,7 @@ SELECT set_config('lock_timeout', $1, true), set_config('statement_timeout', '0'
 CREATE = _call("create_v1", 35)
 DELIVER = _call("deliver_v1", 14)
 POST = _call("post_all_v1", 13)
-CLAIM = _call("claim_v1", 9)
+CLAIM = _call("claim_v1", 10)
 DELIVER_AND_CLAIM = _call("deliver_and_claim_v1", 22)
 DELIVER_AND_COMMIT = _call("deliver_and_commit_v1", 53)
 COMMIT_BATCH = _call("commit_v1", 31)

@@ -201,14 +201,13 @@ class PgStore:
         request: ClaimRequest,
         *,
         inbox_limit: int = 10_000,
-        mark: int | None = None,
         foreseen: Foreseen | None = None,
     ) -> Delivery:
         """Put messages into inboxes, and lease those of their runs that nobody has. Others hear of
         runs that were not leased, as of any delivery: some of them may have these."""
         delivery = await self._write(
             lambda: self._verbs.deliver_and_claim(
-                messages, request, self._now(), inbox_limit, mark, foreseen
+                messages, request, self._now(), inbox_limit, foreseen
             ),
             explicit=foreseen is not None and has_consequences(foreseen.commit),
         )

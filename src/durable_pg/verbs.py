@@ -43,7 +43,7 @@ class Verbs:
     post: Delivering
     claim: Callable[[ClaimRequest, int | None], Steps[ClaimBatch]]
     deliver_and_claim: Callable[
-        [Sequence[Message], ClaimRequest, int | None, int, int | None, Foreseen | None],
+        [Sequence[Message], ClaimRequest, int | None, int, Foreseen | None],
         Steps[Delivery],
     ]
     commit: Callable[[Sequence[Commit], int | None], Steps[CommitResult]]

@@ -56,7 +56,7 @@ def claim(request: ClaimRequest, now_ms: int) -> Steps[ClaimBatch]:
     groups = yield from _groups(request)
     due = yield from _due(request, groups, now_ms)
     chosen = [candidate.run_id for candidate in sorted(due)[: request.limit]]
-    yield from _take(chosen, request, now_ms, None)
+    yield from _take(chosen, request, now_ms)
     runs = yield from _read_all(chosen, request.journal_limit)
     next_due = yield from _next_due(request, groups)
     return ClaimBatch(runs=runs, now_ms=now_ms, next_due_ms=next_due)
@@ -68,7 +68,6 @@ def deliver_and_claim(
     now_ms: int,
     *,
     inbox_limit: int,
-    mark: int | None,
     foreseen: Foreseen | None,
 ) -> Steps[Delivery]:
     """The verb ``deliver_and_claim``."""
@@ -88,7 +87,7 @@ def deliver_and_claim(
             free.append(Candidate(row.due_at_ms - row.priority * AGEING_MS, run_id))
     yield from batch.flush()
     chosen = [candidate.run_id for candidate in sorted(free)[: request.limit]]
-    yield from _take(chosen, request, now_ms, mark)
+    yield from _take(chosen, request, now_ms)
     landed = None
     if foreseen is not None:
         landed = CommitVerdict.FENCED
@@ -109,12 +108,10 @@ def _may_take(row: LeaseRow, request: ClaimRequest, pins: Pins, now_ms: int) -> 
     return (fits or bool(row.anyone)) and row.deaths < request.suspect_deaths
 
 
-def _take(
-    chosen: Sequence[str], request: ClaimRequest, now_ms: int, mark: int | None
-) -> Steps[None]:
+def _take(chosen: Sequence[str], request: ClaimRequest, now_ms: int) -> Steps[None]:
     if chosen:
         until = now_ms + request.lease_ms
-        facts = (mark, request.worker, request.worker, until, now_ms)
+        facts = (request.mark, request.worker, request.worker, until, now_ms)
         yield Many(queries.TAKE, [(*facts, run_id) for run_id in chosen])
 
 

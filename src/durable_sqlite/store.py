@@ -174,7 +174,6 @@ class SqliteStore:
         request: ClaimRequest,
         *,
         inbox_limit: int = 10_000,
-        mark: int | None = None,
         foreseen: Foreseen | None = None,
     ) -> Delivery:
         """Put messages into inboxes, and lease those of their runs that nobody has."""
@@ -184,7 +183,6 @@ class SqliteStore:
                 request,
                 self._clock(),
                 inbox_limit=inbox_limit,
-                mark=mark,
                 foreseen=foreseen,
             )
         )

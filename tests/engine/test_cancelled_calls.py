@@ -54,11 +54,10 @@ class Held(MemoryStore):
         request: ClaimRequest,
         *,
         inbox_limit: int = 10_000,
-        mark: int | None = None,
         foreseen: Foreseen | None = None,
     ) -> Delivery:
         delivery = await super().deliver_and_claim(
-            messages, request, inbox_limit=inbox_limit, mark=mark, foreseen=foreseen
+            messages, request, inbox_limit=inbox_limit, foreseen=foreseen
         )
         self.asked.set()
         await self.go.wait()

@@ -86,12 +86,11 @@ class Watched:
         request: ClaimRequest,
         *,
         inbox_limit: int = 10_000,
-        mark: int | None = None,
         foreseen: Foreseen | None = None,
     ) -> Delivery:
         delivery: Delivery = await self._watched(
             super().deliver_and_claim(  # type: ignore[misc]
-                messages, request, inbox_limit=inbox_limit, mark=mark, foreseen=foreseen
+                messages, request, inbox_limit=inbox_limit, foreseen=foreseen
             ),
             messages,
             (inbox_limit, None),

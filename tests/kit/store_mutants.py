@@ -48,7 +48,7 @@ LEASES = (
     Mutant(
         "one epoch for all",
         "a claim does not grow the epoch",
-        (Edit(f"{STATE}._lease", "run.epoch = next_epoch(run.epoch, mark)", "pass"),),
+        (Edit(f"{STATE}._lease", "run.epoch = next_epoch(run.epoch, request.mark)", "pass"),),
         bug=1,
         quick=True,
     ),

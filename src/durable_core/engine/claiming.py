@@ -64,7 +64,7 @@ class Reach:
     kinds: tuple[Kind, ...]
     suspect_deaths: int
 
-    def request(self, limit: int, *, suspects: int) -> ClaimRequest:
+    def request(self, limit: int, *, suspects: int, mark: int) -> ClaimRequest:
         """A claim of so many runs."""
         return ClaimRequest(
             worker=self.owner,
@@ -74,7 +74,13 @@ class Reach:
             kinds=self.kinds,
             suspect_deaths=self.suspect_deaths,
             suspects=suspects,
+            mark=mark,
         )
+
+
+def new_mark(entropy: Callable[[int], bytes]) -> int:
+    """Of one call's leases."""
+    return int.from_bytes(entropy(4), "big")
 
 
 class Claims:
@@ -160,9 +166,9 @@ class Claims:
         if limit <= 0:
             return None
         asked_at, stamp = claimant.now(), self._clock.stamp()
-        batch = await self._store.claim(
-            self._reach.request(limit, suspects=1 if claimant.may_take_a_suspect() else 0)
-        )
+        suspects = 1 if claimant.may_take_a_suspect() else 0
+        mark = new_mark(self._entropy)
+        batch = await self._store.claim(self._reach.request(limit, suspects=suspects, mark=mark))
         self._clock.set(batch.now_ms, stamp)
         was_due = self._due_ms is not None and self._due_ms <= batch.now_ms
         self._crowding.found(len(batch.runs), was_due=was_due)

@@ -77,7 +77,6 @@ class Delivering:
                 messages,
                 seats.request,
                 inbox_limit=inbox_limit,
-                mark=seats.mark,
                 foreseen=None if foresight is None else foresight.said,
             )
         except (Exception, asyncio.CancelledError) as error:

@@ -39,7 +39,7 @@ from ..store import (
     RunRecord,
     next_epoch,
 )
-from .claiming import Reach
+from .claiming import Reach, new_mark
 from .committer import Answer
 from .foreseeing import Foresight, may_foresee
 from .mapping import hand_back_unused
@@ -149,23 +149,23 @@ class Seats:
 
     def __init__(self, worker: Adopter, kept: Kept, count: int, reach: Reach, mark: int) -> None:
         kept.keep(count)
-        self.mark = mark
         self._worker = worker
         self._kept = kept
         self._count = count
         self._reach = reach
+        self._mark = mark
         self._since = worker.now()
 
     @property
     def request(self) -> ClaimRequest:
         """Runs for all places."""
-        return self._reach.request(self._count, suspects=0)
+        return self._reach.request(self._count, suspects=0, mark=self._mark)
 
     def foresee(self, messages: Sequence[Message]) -> Foresight | None:
         """What comes of them, if that can be said."""
         if not may_foresee(messages):
             return None
-        return self._worker.foresee(messages[0], self.mark, self._since)
+        return self._worker.foresee(messages[0], self._mark, self._since)
 
     async def take(self, runs: Iterable[ClaimedRun]) -> None:
         """Adopt these, and free all places: a run that was adopted takes one of its own."""
@@ -180,7 +180,7 @@ class Seats:
         """There was no answer; these are the runs as they are now."""
         owner = self._reach.owner
         for record in records:
-            ours = (record.owner, record.epoch % MARKS) == (owner, self.mark)
+            ours = (record.owner, record.epoch % MARKS) == (owner, self._mark)
             if ours and not self._kept.closed:
                 commit = hand_back_unused(record, seen=0, now_ms=now_ms)
                 self._worker.submit(commit, lambda verdict: self._worker.wake())
@@ -195,11 +195,6 @@ class Seats:
 def refused(error: BaseException) -> bool:
     """Whether the store has certainly written nothing."""
     return isinstance(error, StoreUnavailableError) and not error.outcome_unknown
-
-
-def new_mark(entropy: Callable[[int], bytes]) -> int:
-    """Of one call's leases."""
-    return int.from_bytes(entropy(4), "big")
 
 
 def new_epoch(entropy: Callable[[int], bytes]) -> int:

@@ -35,11 +35,11 @@ from ..store import (
 )
 from .adopting import given_back, opened
 from .attempts import Call, Surroundings
-from .claiming import Claims, Reach
+from .claiming import Claims, Reach, new_mark
 from .clock import Backoff
 from .committer import Answer, Committer
 from .complaints import Complaints
-from .eager import Kept, Places, Seats, new_epoch, new_mark
+from .eager import Kept, Places, Seats, new_epoch
 from .foreseeing import Foresight, WarmRuns, foresight
 from .inboxes import Inboxes
 from .lease import Holder, LeaseKeeper

@@ -12,8 +12,8 @@ MARKS = 2**32
 
 
 def next_epoch(epoch: int, mark: int | None = None) -> int:
-    """The one that a lease gets after this one; with a ``mark`` (of 32 bits), one that no claim
-    comes to: the next multiple of 2**32, and the mark."""
+    """The one that a lease gets after this one; with a ``mark`` (of 32 bits), one that no other
+    mark comes to: the next multiple of 2**32, and the mark."""
     return epoch + 1 if mark is None else (epoch // MARKS + 1) * MARKS + mark
 
 
@@ -34,7 +34,8 @@ class ClaimRequest:
     At most ``limit`` runs of the given queues and kinds (or with an ``anyone`` message),
     highest priority first, ageing so that nothing starves. Runs with ``deaths`` of at least
     ``suspect_deaths`` are suspects, of which at most ``suspects`` are claimed. Entries beyond
-    ``journal_limit`` of a run are left out; the engine pages them.
+    ``journal_limit`` of a run are left out; the engine pages them. The new epochs are
+    ``next_epoch`` with this ``mark``, a random one for every call.
     """
 
     worker: str
@@ -45,6 +46,7 @@ class ClaimRequest:
     suspect_deaths: int = 3
     suspects: int = 1
     journal_limit: int = 2_000
+    mark: int | None = None
 
 
 @attrs.frozen(slots=True, kw_only=True)

@@ -62,8 +62,8 @@ class Store(Protocol):
         ...
 
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
-        """Lease due runs: epoch + 1, owner, due at now + lease. Sets status ``pending`` and
-        ``suspended`` to ``running``."""
+        """Lease due runs: ``next_epoch`` with the request's mark, owner, due at now + lease. Sets
+        status ``pending`` and ``suspended`` to ``running``."""
         ...
 
     async def deliver_and_claim(
@@ -72,14 +72,13 @@ class Store(Protocol):
         request: ClaimRequest,
         *,
         inbox_limit: int = 10_000,
-        mark: int | None = None,
         foreseen: Foreseen | None = None,
     ) -> Delivery:
         """Put messages into inboxes, as ``deliver`` does, and lease those of their runs, as
         ``claim`` does, that this call delivered a message to, that nobody has, and that are due
         and within reach of the request; one transaction. No suspects, and no run whose message
-        could not be put into its inbox yet. The new epochs are ``next_epoch`` with this ``mark``:
-        by one of its own a call whose answer is lost tells what it leased.
+        could not be put into its inbox yet. By the mark of its request a call whose
+        answer is lost tells what it leased.
 
         ``foreseen`` is applied, by the rules of ``commit``, if its run is leased by this call and
         was not leased since ``after_epoch``; else its verdict is *fenced*."""

@@ -91,6 +91,7 @@ messages = st.builds(
     reopens=st.booleans(),
     anyone=st.booleans(),
 )
+marks = st.sampled_from((None, 0, 5, 2**32 - 1))
 requests = st.builds(
     ClaimRequest,
     worker=st.sampled_from(("w1", "w2")),
@@ -101,6 +102,7 @@ requests = st.builds(
     suspect_deaths=st.integers(1, 2),
     suspects=st.integers(0, 2),
     journal_limit=st.sampled_from((1, 100)),
+    mark=marks,
 )
 generous = st.builds(
     ClaimRequest,
@@ -109,6 +111,7 @@ generous = st.builds(
     limit=st.just(10),
     queues=st.just(QUEUES),
     kinds=st.just(KINDS),
+    mark=marks,
 )
 releases = st.none() | st.builds(
     Release,
@@ -256,22 +259,18 @@ class StoreAgreement(RuleBasedStateMachine):
         sent=st.lists(messages, max_size=3),
         limit=st.sampled_from((1, 3, 10_000)),
         request=requests | generous,
-        mark=st.sampled_from((None, 0, 5)),
     )
-    def deliver_and_claim(
-        self, sent: list[Message], limit: int, request: ClaimRequest, mark: int | None
-    ) -> None:
-        self.all(lambda store: store.deliver_and_claim(sent, request, inbox_limit=limit, mark=mark))
+    def deliver_and_claim(self, sent: list[Message], limit: int, request: ClaimRequest) -> None:
+        self.all(lambda store: store.deliver_and_claim(sent, request, inbox_limit=limit))
 
     @rule(
         sent=st.lists(messages, min_size=1, max_size=2),
         request=requests | generous,
-        mark=st.sampled_from((None, 0, 5)),
         wish=wishes,
         off=seldom,
     )
     def deliver_and_foresee(
-        self, sent: list[Message], request: ClaimRequest, mark: int | None, wish: Wish, off: int
+        self, sent: list[Message], request: ClaimRequest, wish: Wish, off: int
     ) -> None:
         """What the receiver of the last message may make of it, as far as it can be guessed."""
         run_id = sent[-1].run_id
@@ -279,10 +278,10 @@ class StoreAgreement(RuleBasedStateMachine):
         if not found:
             return
         epoch = found[run_id].epoch
-        ahead = attrs.evolve(found[run_id], epoch=next_epoch(epoch, mark))
+        ahead = attrs.evolve(found[run_id], epoch=next_epoch(epoch, request.mark))
         commit = wish.commit([ahead], {run_id: (1, 2, 3)}, self.clock())
         foreseen = Foreseen(commit=commit, after_epoch=epoch + off)
-        self.all(lambda store: store.deliver_and_claim(sent, request, mark=mark, foreseen=foreseen))
+        self.all(lambda store: store.deliver_and_claim(sent, request, foreseen=foreseen))
 
     @rule(ms=st.sampled_from((0, 1, 10, LEASE_MS, 61_000)), request=requests)
     def claim_some(self, ms: int, request: ClaimRequest) -> None:

@@ -45,13 +45,10 @@ async def hand_over(
     messages: Sequence[Message],
     *,
     inbox_limit: int = 10_000,
-    mark: int | None = None,
     **changes: Any,
 ) -> Delivery:
     """Deliver these and claim with ``request``."""
-    return await store.deliver_and_claim(
-        messages, request(**changes), inbox_limit=inbox_limit, mark=mark
-    )
+    return await store.deliver_and_claim(messages, request(**changes), inbox_limit=inbox_limit)
 
 
 def taken(delivery: Delivery) -> list[str]:

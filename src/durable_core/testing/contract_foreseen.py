@@ -69,9 +69,8 @@ async def foresee(
     """Deliver these, or one signal to its run, with this commit."""
     return await store.deliver_and_claim(
         messages or [signal(one.run_id)],
-        request(**changes),
+        request(**{"mark": MARK, **changes}),
         inbox_limit=inbox_limit,
-        mark=MARK,
         foreseen=Foreseen(commit=one, after_epoch=after_epoch),
     )
 

@@ -180,6 +180,21 @@ class ClaimContract(StoreFixtures):
             again = await claim_one(store, worker=worker)
             assert (again.run.epoch, again.run.deaths) == (epoch, deaths)
 
+    async def test_a_claim_marks_its_epochs(self, store: Store, clock: HandClock) -> None:
+        """Two claims that find a run in the same state, because the machine of the store has lost
+        the first, lease it under two epochs; and each is higher than the one before."""
+        await store.create([new_run("a"), new_run("b"), new_run("c")])
+        for run_id, mark in (("a", EAGER % 2**32), ("b", 2**32 - 1), ("c", 0)):
+            found = await claim_one(store, run_id, limit=1, mark=mark)
+            assert found.run.epoch == 2**32 + mark
+        assert await commit_one(store, step("a", epoch=2**33 - 1)) is FENCED
+        await commit_all(store, [step("a", epoch=EAGER), step("b", epoch=2**33 - 1)])
+        for later, epoch in ((0, 2 * 2**32), (3, 3 * 2**32 + 3), (None, 3 * 2**32 + 4)):
+            clock.forward(LEASE_MS)
+            batch = await claim(store, worker=f"w{later}", mark=later)
+            assert {taken.run.epoch for taken in batch.runs} == {epoch}
+            assert await commit_one(store, step("a", epoch=epoch - 1, after_seq=1)) is FENCED
+
     async def test_giving_a_run_back_is_no_death(self, store: Store, clock: HandClock) -> None:
         await started(store)
         await commit_all(store, [let_go(due_at_ms=START_MS)])

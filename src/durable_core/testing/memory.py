@@ -168,7 +168,6 @@ class MemoryStore:
         request: ClaimRequest,
         *,
         inbox_limit: int = 10_000,
-        mark: int | None = None,
         foreseen: Foreseen | None = None,
     ) -> Delivery:
         """Put messages into inboxes, and lease those of their runs that nobody has."""
@@ -183,7 +182,7 @@ class MemoryStore:
             }
             last = state.runs.get(foreseen.run_id) if foreseen is not None else None
             after_epoch = None if last is None else last.epoch
-            runs = state.claim_receivers(receivers, request, now, mark)
+            runs = state.claim_receivers(receivers, request, now)
             landed = None
             if foreseen is not None:
                 landed = CommitVerdict.FENCED

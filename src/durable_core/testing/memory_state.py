@@ -215,7 +215,7 @@ class State:
         return chosen
 
     def claim_receivers(
-        self, run_ids: Collection[str], request: ClaimRequest, now: int, mark: int | None
+        self, run_ids: Collection[str], request: ClaimRequest, now: int
     ) -> list[StoredRun]:
         """Those of these runs that nobody has, as if claimed; no suspects (rule 5)."""
         free = sorted(
@@ -230,14 +230,12 @@ class State:
             key=lambda run: run.rank,
         )[: request.limit]
         for run in free:
-            self._lease(run, request, now, mark)
+            self._lease(run, request, now)
         return free
 
-    def _lease(
-        self, run: StoredRun, request: ClaimRequest, now: int, mark: int | None = None
-    ) -> None:
+    def _lease(self, run: StoredRun, request: ClaimRequest, now: int) -> None:
         run.deaths += run.owner not in (None, request.worker)
-        run.epoch = next_epoch(run.epoch, mark)
+        run.epoch = next_epoch(run.epoch, request.mark)
         run.owner = request.worker
         run.anyone = False
         run.due_at_ms = now + request.lease_ms

@@ -1058,11 +1058,12 @@ AS $$
 $$;
 
 -- The verb "claim". One row for each claimed run, best first, with its journal and inbox as
--- arrays; the first row has the time and when to look again, and no run.
+-- arrays; the first row has the time and when to look again, and no run. "mark": as the protocol's
+-- "next_epoch" says.
 CREATE FUNCTION "durable".claim_v1(
     p_now bigint, p_worker text, p_lease_ms bigint, p_limit bigint,
     l_lane bigint[], l_pin text[], p_suspect_deaths bigint, p_suspects bigint,
-    p_journal_limit bigint
+    p_journal_limit bigint, p_mark bigint
 ) RETURNS TABLE (
     now_ms bigint, next_due_ms bigint,
     run_id text, workflow text, version text, fingerprint text, queue text, input bytea,
@@ -1169,7 +1170,7 @@ BEGIN
     END IF;
     IF v_chosen IS NOT NULL THEN
         UPDATE "durable".lease l SET
-            epoch = l.epoch + 1,
+            epoch = coalesce((l.epoch / 4294967296 + 1) * 4294967296 + p_mark, l.epoch + 1),
             deaths = l.deaths + CASE WHEN l.owner <> p_worker THEN 1 ELSE 0 END,
             owner = p_worker,
             anyone = false,

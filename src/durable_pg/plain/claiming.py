@@ -36,7 +36,7 @@ def claim(request: ClaimRequest, now_ms: int | None) -> Steps[ClaimBatch]:
     lanes = claimable(request)
     reach = ([lane for lane, _ in lanes], [pin for _, pin in lanes])
     chosen = yield from _choose(request, reach, now)
-    yield from _take(chosen, request, now, None)
+    yield from _take(chosen, request, now)
     runs = yield from _read(chosen, request.journal_limit)
     limits = (request.suspect_deaths, request.suspects)
     ((next_due,),) = yield Query(queries.NEXT_DUE, (*reach, *limits))
@@ -49,7 +49,6 @@ def deliver_and_claim(
     request: ClaimRequest,
     now_ms: int | None,
     inbox_limit: int,
-    mark: int | None,
     foreseen: Foreseen | None,
 ) -> Steps[Delivery]:
     """The verb ``deliver_and_claim``. What is locked by others now was posted to, as was any run
@@ -67,7 +66,7 @@ def deliver_and_claim(
     free = yield Query(queries.FREE, (*reach, now, *limits, receivers))
     chosen = [run_id for run_id, _ in free]
     known = (yield Query(LOCK_LEASES, ([foreseen.run_id],))) if foreseen is not None else ()
-    yield from _take(chosen, request, now, mark)
+    yield from _take(chosen, request, now)
     landed = None
     if foreseen is not None:
         landed = CommitVerdict.FENCED
@@ -103,10 +102,10 @@ def _choose(
     return [run_id for _, run_id in ranked[: request.limit]]
 
 
-def _take(chosen: list[str], request: ClaimRequest, now: int, mark: int | None) -> Steps[None]:
+def _take(chosen: list[str], request: ClaimRequest, now: int) -> Steps[None]:
     if chosen:
         until = now + request.lease_ms
-        yield Query(queries.TAKE, (chosen, request.worker, until, now, mark))
+        yield Query(queries.TAKE, (chosen, request.worker, until, now, request.mark))
 
 
 def _read(chosen: list[str], journal_limit: int) -> Steps[tuple[ClaimedRun, ...]]:
