@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import secrets
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -170,6 +172,66 @@ async def test_a_committed_end_is_told_although_the_lease_was_lost_before_the_an
     async with engine, (worker := engine.worker()):
         run = await engine.start(workflow)
         assert await run.result(timeout=PATIENCE_S) == {"a": 1}
+
+
+# --- claims that the machine of the store has lost ------------------------------------------------
+
+
+def lose_the_claim(store: MemoryStore, run_id: str) -> None:
+    """The run is as it was before its first claim."""
+    run = store._shared.state.runs[run_id]
+    run.epoch, run.owner, run.status, run.due_at_ms = 0, None, "pending", run.created_at_ms
+
+
+async def test_whoever_has_a_lost_claim_cannot_commit_beside_the_next_owner() -> None:
+    opened, called = {name: asyncio.Event() for name in ("first", "second")}, asyncio.Queue[str]()
+
+    async def step(ctx: Ctx) -> str:
+        name: str = ctx.deps
+        called.put_nowait(name)
+        await opened[name].wait()
+        return name
+
+    workflow = Workflow("w").step("a", step).step("b", step)
+    store, watch = MemoryStore(), Watch()
+    first = Engine(store, [workflow], lifespan=lambda: _deps("first"), observers=[watch])
+    second = Engine(store.twin(), [workflow], lifespan=lambda: _deps("second"))
+    async with asyncio.timeout(PATIENCE_S), second, first, first.worker(lease=600):
+        run = await second.start(workflow)
+        assert await called.get() == "first"
+        lose_the_claim(store, run.id)
+        async with second.worker(lease=600):
+            assert await called.get() == "second"
+            opened["first"].set()
+            await watch.until("LeaseLost", run.id)
+            opened["second"].set()
+            assert await run.result() == {"a": "second", "b": "second"}
+    assert called.get_nowait() == "second" and called.empty()
+
+
+async def test_a_worker_takes_its_own_run_again_although_the_later_mark_is_lower() -> None:
+    began, calls = asyncio.Event(), itertools.count(1)
+    marks = iter(range(2**32 - 1, 0, -1))
+
+    async def step(ctx: Ctx) -> int:
+        call = next(calls)
+        if call == 1:
+            began.set()
+            await asyncio.Event().wait()
+        return call
+
+    def entropy(count: int) -> bytes:
+        return next(marks).to_bytes(4, "big") if count == 4 else secrets.token_bytes(count)
+
+    workflow, store = Workflow("w").step("a", step), MemoryStore()
+    engine = Engine(store, [workflow], host=Host(entropy=entropy))
+    async with asyncio.timeout(PATIENCE_S), engine:
+        run = await engine.start(workflow)
+        async with engine.worker(lease=600):
+            await began.wait()
+            lose_the_claim(store, run.id)
+            engine._shared.local.runs_are_due()
+            assert await run.result() == {"a": 2}
 
 
 # --- transactions and their time-outs -------------------------------------------------------------

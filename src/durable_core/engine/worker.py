@@ -25,6 +25,7 @@ from ..kernel.program import ProgramFactory
 from ..kernel.reports import Report
 from ..kernel.run import RunStatus
 from ..store import (
+    MARKS,
     ClaimedRun,
     Commit,
     CommitVerdict,
@@ -293,8 +294,10 @@ class Worker:
     async def _adopt(self, claimed: ClaimedRun, since: float) -> None:
         record = claimed.run
         before = self._held.get(record.run_id)
-        if before is not None and before.epoch > record.epoch:
-            return  # its answer took longer than its lease, and was overtaken by a claim's
+        if before is not None and before.epoch // MARKS > record.epoch // MARKS:
+            # Its answer took longer than its lease, and was overtaken by a claim's. Two that differ
+            # by their marks alone found the run in the same state: the store has lost the former.
+            return
         if before is not None:
             before.lose("it had expired, and was claimed again")
         try:
