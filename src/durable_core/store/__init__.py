@@ -21,6 +21,8 @@ many runs, and every verb is atomic: all of it happens, or none. Rules an adapte
    another owner (whose lease expired) counts one worker death, and a commit with entries sets
    that count back to zero. An owner that claims its own run again lives: that is no death. With
    ``deliver_and_claim`` only runs that just got a message, and that nobody has, are claimed.
+   A claim may be lost with the machine of the store, as long as nothing was committed that knows
+   of it; then it was never made, and its mark keeps its owner from passing for the next one.
 6. *Time's decisions.* A commit that time decided (``not_before_ms``) lands only if no message
    was acknowledged before that moment and is unknown to the holder: clock and inbox are looked
    at when its lease row is locked.

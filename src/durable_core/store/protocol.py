@@ -63,7 +63,8 @@ class Store(Protocol):
 
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
         """Lease due runs: ``next_epoch`` with the request's mark, owner, due at now + lease. Sets
-        status ``pending`` and ``suspended`` to ``running``."""
+        status ``pending`` and ``suspended`` to ``running``. It need not be flushed before it is
+        answered: a claim may be lost with the machine of the store; then it was never made."""
         ...
 
     async def deliver_and_claim(

@@ -1060,6 +1060,12 @@ $$;
 -- The verb "claim". One row for each claimed run, best first, with its journal and inbox as
 -- arrays; the first row has the time and when to look again, and no run. "mark": as the protocol's
 -- "next_epoch" says.
+--
+-- It does not wait for its flush, whatever the session does: it acknowledges nothing to a user.
+-- What is committed under it, or by anybody who has seen it, comes behind it in the log, and is
+-- flushed with it or not at all. If a crash takes it, all is as it was before: the run is due,
+-- messages that were routed are posted, a death is not counted. The next claim has another mark,
+-- so whoever had the lost one is fenced.
 CREATE FUNCTION "durable".claim_v1(
     p_now bigint, p_worker text, p_lease_ms bigint, p_limit bigint,
     l_lane bigint[], l_pin text[], p_suspect_deaths bigint, p_suspects bigint,
@@ -1169,6 +1175,7 @@ BEGIN
         ) x;
     END IF;
     IF v_chosen IS NOT NULL THEN
+        PERFORM set_config('synchronous_commit', 'off', true);
         UPDATE "durable".lease l SET
             epoch = coalesce((l.epoch / 4294967296 + 1) * 4294967296 + p_mark, l.epoch + 1),
             deaths = l.deaths + CASE WHEN l.owner <> p_worker THEN 1 ELSE 0 END,
