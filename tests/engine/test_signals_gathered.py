@@ -425,7 +425,7 @@ async def test_whoever_stops_waiting_changes_nothing_and_workers_are_told(
         engine._shared.local.join(neighbour)
         store.gate.set()
         await patient
-        assert neighbour.told == [first, "wake"]
+        assert neighbour.told == [first, second, "wake"]
         assert await inboxes(engine) == {first: ["go"], second: ["go"]}
 
 

@@ -18,12 +18,12 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-import attrs
-
-from ..store import ClaimedRun, ClaimRequest, Kind, Store
+from ..store import ClaimBatch, ClaimedRun, ClaimRequest, Store
+from .asking import Asked
 from .clock import Backoff, StoreClock
 from .complaints import Complaints
 from .crowding import Crowding
+from .reach import Reach, new_mark
 
 CLAIM = 100
 """Runs in one claim, at most."""
@@ -44,43 +44,17 @@ class Claimant(Protocol):
         """Whether it holds none."""
         ...
 
-    def now(self) -> float:
-        """Monotonic seconds, by which its leases are kept."""
+    def ask(self) -> Asked:
+        """A call that may lease runs is made now."""
         ...
 
-    async def adopt(self, claimed: ClaimedRun, since: float) -> None:
-        """Take over a run that was asked for at ``since``; never raises."""
+    async def adopt(self, claimed: ClaimedRun, asked: Asked) -> None:
+        """Take over a run that this call leased; never raises."""
         ...
 
-
-@attrs.frozen(slots=True, kw_only=True)
-class Reach:
-    """What a worker may claim, as which ``owner``, and how long it gets it for."""
-
-    worker: str
-    owner: str
-    lease_ms: int
-    queues: tuple[str, ...]
-    kinds: tuple[Kind, ...]
-    suspect_deaths: int
-
-    def request(self, limit: int, *, suspects: int, mark: int) -> ClaimRequest:
-        """A claim of so many runs."""
-        return ClaimRequest(
-            worker=self.owner,
-            lease_ms=self.lease_ms,
-            limit=limit,
-            queues=self.queues,
-            kinds=self.kinds,
-            suspect_deaths=self.suspect_deaths,
-            suspects=suspects,
-            mark=mark,
-        )
-
-
-def new_mark(entropy: Callable[[int], bytes]) -> int:
-    """Of one call's leases."""
-    return int.from_bytes(entropy(4), "big")
+    def answered(self, asked: Asked) -> None:
+        """All that it leased was taken over."""
+        ...
 
 
 class Claims:
@@ -165,16 +139,25 @@ class Claims:
         self._full = False
         if limit <= 0:
             return None
-        asked_at, stamp = claimant.now(), self._clock.stamp()
         suspects = 1 if claimant.may_take_a_suspect() else 0
-        mark = new_mark(self._entropy)
-        batch = await self._store.claim(self._reach.request(limit, suspects=suspects, mark=mark))
+        request = self._reach.request(limit, suspects=suspects, mark=new_mark(self._entropy))
+        asked = claimant.ask()
+        try:
+            batch = await self._asked(request, asked)
+        finally:
+            claimant.answered(asked)
+        left_due = batch.next_due_ms is not None and batch.next_due_ms <= batch.now_ms
+        self._full = self._hungry = left_due and len(batch.runs) == limit
+        return batch.next_due_ms
+
+    async def _asked(self, request: ClaimRequest, asked: Asked) -> ClaimBatch:
+        """The answer, whose runs have been taken over."""
+        stamp = self._clock.stamp()
+        batch = await self._store.claim(request)
         self._clock.set(batch.now_ms, stamp)
         was_due = self._due_ms is not None and self._due_ms <= batch.now_ms
         self._crowding.found(len(batch.runs), was_due=was_due)
         self._due_ms = batch.next_due_ms
         for claimed in batch.runs:
-            await claimant.adopt(claimed, asked_at)
-        left_due = batch.next_due_ms is not None and batch.next_due_ms <= batch.now_ms
-        self._full = self._hungry = left_due and len(batch.runs) == limit
-        return batch.next_due_ms
+            await self._claimant.adopt(claimed, asked)
+        return batch

@@ -39,25 +39,30 @@ from ..store import (
     RunRecord,
     next_epoch,
 )
-from .claiming import Reach, new_mark
+from .asking import Asked
 from .committer import Answer
 from .foreseeing import Foresight, may_foresee
 from .mapping import hand_back_unused
+from .reach import Reach, new_mark
 
 
 class Adopter(Protocol):
     """A worker that may take new runs."""
 
-    def now(self) -> float:
-        """Monotonic seconds, by which its leases are kept."""
+    def ask(self) -> Asked:
+        """A call that may lease runs is made now."""
         ...
 
-    async def adopt(self, claimed: ClaimedRun, since: float) -> None:
-        """Take over a run that was asked for at ``since``; never raises."""
+    async def adopt(self, claimed: ClaimedRun, asked: Asked) -> None:
+        """Take over a run that this call leased; never raises."""
         ...
 
-    def foresee(self, message: Message, mark: int, since: float) -> Foresight | None:
-        """What comes of it, under a lease with this mark that is asked for at ``since``."""
+    def answered(self, asked: Asked) -> None:
+        """All that it leased was taken over."""
+        ...
+
+    def foresee(self, message: Message, mark: int, asked: Asked) -> Foresight | None:
+        """What comes of it, under the lease with this mark that this call asks for."""
         ...
 
     def submit(self, commit: Commit, answer: Answer) -> None:
@@ -115,7 +120,7 @@ class Places:
         self._ids = [new.run_id for new in news]
         self._reach = reach
         self._epoch = epoch
-        self._since = worker.now()
+        self._asked = worker.ask()
 
     def leased(self, new: NewRun) -> NewRun:
         """The run, to be created with a lease of this worker."""
@@ -125,14 +130,18 @@ class Places:
     async def take(self, results: Sequence[CreateResult]) -> None:
         """Adopt those that were created with a lease, and free the places of the others."""
         self._leave()
-        for result in results:
-            if result.created and result.record.epoch and not self._kept.closed:
-                claimed = ClaimedRun(run=result.record, entries=(), inbox=())
-                await self._worker.adopt(claimed, self._since)
+        try:
+            for result in results:
+                if result.created and result.record.epoch and not self._kept.closed:
+                    claimed = ClaimedRun(run=result.record, entries=(), inbox=())
+                    await self._worker.adopt(claimed, self._asked)
+        finally:
+            self._worker.answered(self._asked)
 
     def give_up(self, error: BaseException, now_ms: int) -> None:
         """There is no answer; what was created all the same is due."""
         self._leave()
+        self._worker.answered(self._asked)
         if refused(error) or self._kept.closed:
             return
         for run_id in self._ids:
@@ -154,7 +163,7 @@ class Seats:
         self._count = count
         self._reach = reach
         self._mark = mark
-        self._since = worker.now()
+        self._asked = worker.ask()
 
     @property
     def request(self) -> ClaimRequest:
@@ -165,14 +174,14 @@ class Seats:
         """What comes of them, if that can be said."""
         if not may_foresee(messages):
             return None
-        return self._worker.foresee(messages[0], self._mark, self._since)
+        return self._worker.foresee(messages[0], self._mark, self._asked)
 
     async def take(self, runs: Iterable[ClaimedRun]) -> None:
         """Adopt these, and free all places: a run that was adopted takes one of its own."""
         try:
             for claimed in runs:
                 if not self._kept.closed:
-                    await self._worker.adopt(claimed, self._since)
+                    await self._worker.adopt(claimed, self._asked)
         finally:
             self.leave()
 
@@ -188,6 +197,7 @@ class Seats:
 
     def leave(self) -> None:
         """The places are needed no more."""
+        self._worker.answered(self._asked)
         self._kept.free(self._count)
         self._worker.places_are_free()
 

@@ -27,7 +27,7 @@ class Neighbour(Protocol):
         ...
 
     def mail(self, run_ids: Iterable[str]) -> None:
-        """Messages were delivered to these runs."""
+        """Messages were delivered to these runs: it holds them, or nobody here does."""
         ...
 
     def keep_places(self, news: Sequence[NewRun]) -> Places | None:
@@ -84,7 +84,9 @@ class Local:
             if worker.holds(run_id):
                 worker.mail((run_id,))
                 return
-        self.runs_are_due()
+        for worker in self._workers:
+            worker.mail((run_id,))  # one of them may have leased it, and not know that yet
+            worker.wake()
 
     def run_ended(self, run_id: str, completed: Completed | None = None) -> None:
         """A run has ended in this process; how, if it completed."""

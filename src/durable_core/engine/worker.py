@@ -16,7 +16,6 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from datetime import timedelta
 from typing import Any
 
 from ..errors import DurableError, StoreUnavailableError
@@ -29,14 +28,14 @@ from ..store import (
     ClaimedRun,
     Commit,
     CommitVerdict,
-    Kind,
     Message,
     NewRun,
     RenewResult,
 )
 from .adopting import given_back, opened
+from .asking import Asked, Asking
 from .attempts import Call, Surroundings
-from .claiming import Claims, Reach, new_mark
+from .claiming import Claims
 from .clock import Backoff
 from .committer import Answer, Committer
 from .complaints import Complaints
@@ -45,7 +44,7 @@ from .foreseeing import Foresight, WarmRuns, foresight
 from .inboxes import Inboxes
 from .lease import Holder, LeaseKeeper
 from .observer import LeaseLost, RunClaimed, RunFinished, RunSuspended
-from .owner import new_owner
+from .reach import new_mark, reach_of
 from .resting import Resting
 from .retention import Pruner
 from .runner import Runner
@@ -92,6 +91,7 @@ class Worker:
         self._told: set[str] = set()  # held runs that may have got mail
         self._kept = Kept()
         self._warm = WarmRuns()
+        self._asking = Asking()
         self._empty = asyncio.Event()
         self._complaints = Complaints(log)
         self._hurried = False  # whoever drains it was cancelled: no more grace
@@ -233,7 +233,12 @@ class Worker:
         return Seats(self, self._kept, count, self._reach, new_mark(self._host.entropy))
 
     def mail(self, run_ids: Iterable[str]) -> None:
-        """Messages were delivered to these runs: look, for those held here."""
+        """Messages were delivered to these runs: look, for those held here, or about to be."""
+        run_ids = list(run_ids)
+        self._asking.told(run_ids)
+        self._look(run_ids)
+
+    def _look(self, run_ids: Iterable[str]) -> None:
         held = [run_id for run_id in run_ids if run_id in self._held]
         self._told.update(held)
         self._inboxes.look(held)
@@ -263,14 +268,19 @@ class Worker:
         """One at a time, so that a run which kills its workers takes no other suspect along."""
         return not self._suspects
 
-    def now(self) -> float:
-        """Monotonic seconds, by which leases are kept."""
-        return self._keeper.now()
+    def ask(self) -> Asked:
+        """A call that may lease runs is made now."""
+        return self._asking.begin(self._keeper.now())
+
+    def answered(self, asked: Asked) -> None:
+        """All that it leased was taken over."""
+        self._asking.end(asked)
 
     def _heard(self) -> None:
         """Something may have changed through another connection."""
         self.wake()
-        self.mail(self._held)
+        self._asking.heard()
+        self._look(self._held)
 
     # --- what places need (eager.Adopter) --------------------------------------------------------
 
@@ -280,10 +290,12 @@ class Worker:
 
     # --- adopting a claimed run ------------------------------------------------------------------
 
-    async def adopt(self, claimed: ClaimedRun, since: float) -> None:
+    async def adopt(self, claimed: ClaimedRun, asked: Asked) -> None:
         """One run's trouble must not keep the others of its batch from being adopted."""
         try:
-            await self._adopt(claimed, since)
+            await self._adopt(claimed, asked.since)
+            if asked.may_have_missed(claimed.run.run_id):
+                self._look((claimed.run.run_id,))
         except Exception as error:
             self._complaints.say(f"worker {self.name} cannot adopt a run, and tries on", error)
             runner = self._held.get(claimed.run.run_id)
@@ -293,13 +305,8 @@ class Worker:
 
     async def _adopt(self, claimed: ClaimedRun, since: float) -> None:
         record = claimed.run
-        before = self._held.get(record.run_id)
-        if before is not None and before.epoch // MARKS > record.epoch // MARKS:
-            # Its answer took longer than its lease, and was overtaken by a claim's. Two that differ
-            # by their marks alone found the run in the same state: the store has lost the former.
+        if not self._makes_way(record.run_id, record.epoch):
             return
-        if before is not None:
-            before.lose("it had expired, and was claimed again")
         try:
             held = await opened(claimed, self._shared, self._programs)
         except StoreUnavailableError:
@@ -317,6 +324,17 @@ class Worker:
             runner.drop()
             self._park(claimed, error)
 
+    def _makes_way(self, run_id: str, epoch: int) -> bool:
+        """False if the answer that gave this epoch took longer than its lease, and was overtaken by
+        a claim's. Two epochs that differ by their marks alone found the run in the same state: the
+        store has lost the former."""
+        before = self._held.get(run_id)
+        if before is not None and before.epoch // MARKS > epoch // MARKS:
+            return False
+        if before is not None:
+            before.lose("it had expired, and was claimed again")
+        return True
+
     def _hold(self, runner: Runner, since: float) -> None:
         self._warm.forget(runner.run_id)
         self._held[runner.run_id] = runner
@@ -331,21 +349,20 @@ class Worker:
                 )
             )
 
-    def foresee(self, message: Message, mark: int, since: float) -> Foresight | None:
-        """What a run that is warm makes of this message, under a lease asked for at ``since``."""
+    def foresee(self, message: Message, mark: int, asked: Asked) -> Foresight | None:
+        """What a warm run makes of this message, under the lease that this call asks for."""
         now_ms = self.clock.now_ms()
         runner = self._warm.take(message.run_id, now_ms)
         if runner is None:
             return None
-        return foresight(runner, message, mark, now_ms, lambda: self._hold_foreseen(runner, since))
+        return foresight(runner, message, mark, now_ms, lambda: self._hold_foreseen(runner, asked))
 
-    def _hold_foreseen(self, runner: Runner, since: float) -> bool:
-        before = self._held.get(runner.run_id)
-        if self._kept.closed or (before is not None and before.epoch > runner.epoch):
-            return False  # its answer took longer than the worker, or than its lease
-        if before is not None:
-            before.lose("it had expired, and was claimed again")
-        self._hold(runner, since)
+    def _hold_foreseen(self, runner: Runner, asked: Asked) -> bool:
+        if self._kept.closed or not self._makes_way(runner.run_id, runner.epoch):
+            return False
+        self._hold(runner, asked.since)
+        if asked.may_have_missed(runner.run_id):
+            self._look((runner.run_id,))
         return True
 
     def _park(self, claimed: ClaimedRun, error: DurableError) -> None:
@@ -477,18 +494,3 @@ class Worker:
             self._observers.tell(
                 LeaseLost(run_id=runner.run_id, workflow=runner.workflow, worker=self.name)
             )
-
-
-def reach_of(shared: Shared, options: WorkerOptions) -> Reach:
-    """What a worker with these options may claim, as a new owner."""
-    return Reach(
-        worker=options.name,
-        owner=new_owner(options.name, shared.host.entropy),
-        lease_ms=round(options.lease / timedelta(milliseconds=1)),
-        queues=options.queues,
-        kinds=tuple(
-            Kind(workflow=d.name, version=d.version, fingerprint=d.fingerprint)
-            for d in shared.registry
-        ),
-        suspect_deaths=max(1, shared.limits.worker_deaths - 2),
-    )
