@@ -44,7 +44,7 @@ from .foreseeing import Foresight, WarmRuns, foresight
 from .inboxes import Inboxes
 from .lease import Holder, LeaseKeeper
 from .observer import LeaseLost, RunClaimed, RunFinished, RunSuspended
-from .reach import new_mark, reach_of
+from .reach import Reach, new_mark
 from .resting import Resting
 from .retention import Pruner
 from .runner import Runner
@@ -82,7 +82,7 @@ class Worker:
         self._observers = shared.observers
         self._host = shared.host
         self._concurrency = options.concurrency
-        self._reach = reach_of(shared, options)
+        self._reach = Reach.of(options, shared.registry, shared.limits, shared.host.entropy)
         self._grace_s = options.grace.total_seconds()
         self._local = shared.local
         self._listener = shared.listener
@@ -315,7 +315,7 @@ class Worker:
             self._park(claimed, error)
             return
         runner = Runner(self, record, held)
-        if record.deaths >= max(1, self._limits.worker_deaths - 2):
+        if record.deaths >= self._reach.suspect_deaths:
             self._suspects.add(record.run_id)
         self._hold(runner, since)
         try:
