@@ -77,7 +77,12 @@ def deliver_and_claim(
         request.mark,
     )
     if foreseen is not None and not has_consequences(foreseen.commit):
-        together = (*parameters, foreseen.after_epoch, *commit_columns([foreseen.commit]))
+        together = (
+            *parameters,
+            foreseen.after_epoch,
+            foreseen.before_ms,
+            *commit_columns([foreseen.commit]),
+        )
         rows = yield Query(queries.DELIVER_AND_COMMIT, together)
         return Delivery(
             verdicts=tuple([DELIVERIES[verdict] for verdict in rows[0][1]]),
@@ -94,17 +99,17 @@ def deliver_and_claim(
     )
     if foreseen is None:
         return delivery
-    last = [epoch for _, epoch, *_ in known]
-    return (yield from _with(foreseen, last == [foreseen.after_epoch], delivery, now_ms))
+    fits = any(foreseen.fits(epoch, delivery.now_ms) for _, epoch, *_ in known)
+    return (yield from _with(foreseen, fits, delivery, now_ms))
 
 
 def _with(
-    foreseen: Foreseen, is_next: bool, delivery: Delivery, now_ms: int | None
+    foreseen: Foreseen, fits: bool, delivery: Delivery, now_ms: int | None
 ) -> Steps[Delivery]:
     """The delivery, and the commit of a run that was leased by it."""
     run_id, left = foreseen.run_id, delivery.runs
     landed = CommitVerdict.FENCED
-    if is_next and any(claimed.run.run_id == run_id for claimed in left):
+    if fits and any(claimed.run.run_id == run_id for claimed in left):
         (landed,) = (yield from commit([foreseen.commit], now_ms)).verdicts
     if landed is CommitVerdict.APPLIED:
         left = tuple([claimed for claimed in left if claimed.run.run_id != run_id])

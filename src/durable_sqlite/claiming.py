@@ -92,7 +92,7 @@ def deliver_and_claim(
     if foreseen is not None:
         landed = CommitVerdict.FENCED
         row = yield from batch.lease(foreseen.run_id)  # as it was before
-        if row is not None and row.epoch == foreseen.after_epoch and row.run_id in chosen:
+        if row is not None and row.run_id in chosen and foreseen.fits(row.epoch, now_ms):
             (landed,) = (yield from commit([foreseen.commit], now_ms)).verdicts
         if landed is CommitVerdict.APPLIED:
             chosen.remove(foreseen.run_id)

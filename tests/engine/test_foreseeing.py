@@ -22,7 +22,7 @@ from tests.engine.test_eager_deliveries import (
     working,
 )
 
-from durable_core import Engine, Run, StepContext, Suspend, Workflow
+from durable_core import Engine, Run, StepContext, Suspend, Workflow, workflow
 from durable_core.engine import worker as worker_module
 from durable_core.engine.foreseeing import KEPT
 from durable_core.engine.observer import LeaseLost
@@ -202,17 +202,84 @@ async def test_another_run_of_the_same_name_is_another_run(stage: Stage, scene: 
     assert scene.log.taken == ["x"]
 
 
-async def test_near_its_moment_nothing_is_foreseen(stage: Stage, scene: Scene) -> None:
-    soon, later = timedelta(milliseconds=900), timedelta(seconds=60)
-    for timeout, taken in ((soon, 1), (later, 0)):
-        scene = Scene()
-        scene.workflow = Workflow("w").wait_for_signal("go", timeout=timeout).step("s", scene.wake)
-        async with working(stage, scene, **LONG) as engine:
-            run = await scene.idle(stage, engine, warm=True)
-            await engine.signal(run.id, "go")
-            await run.result(timeout=PATIENCE_S)
-        assert scene.woken == [run.id]
-        assert len(scene.log.taken) == taken
+async def test_a_message_that_is_delivered_after_the_moment_is_too_late(
+    stage: Stage, scene: Scene
+) -> None:
+    """It was sent before, and the store took long."""
+    wait = timedelta(milliseconds=400)
+    scene.workflow = Workflow("w").wait_for_signal("go", timeout=wait, on_timeout="continue")
+    store = stage.store()
+    scene.log = Log(store)
+    one = {**LONG, "concurrency": 1}  # the seat is kept: nobody claims the run meanwhile
+    async with stage.running(scene.workflow, store=store, worker=one) as engine:
+        await caught_up(engine)
+        run = await scene.idle(stage, engine, warm=True)
+
+        async def stalls() -> None:
+            due_ms = (await store.get([run.id]))[run.id].created_at_ms + 500
+            async with asyncio.timeout(PATIENCE_S):
+                while await store.now_ms() < due_ms:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+
+        scene.log.before = stalls
+        await engine.signal(run.id, "go", "too late")
+        assert await run.result(timeout=PATIENCE_S) == {"go": None}
+    assert scene.log.taken == [run.id]
+
+
+async def test_branches_that_wait_for_one_name_are_served_in_their_order(
+    stage: Stage, scene: Scene
+) -> None:
+    """By a cursor that was replayed without the message as by one that is replayed with it."""
+
+    async def body(ctx: Any, input: Any) -> Any:
+        plain = ctx.wait_for_signal("a", key="plain")
+        timed = ctx.wait_for_signal("a", key="timed", timeout=timedelta(hours=1))
+        return repr(await ctx.first(plain, timed))
+
+    scene.workflow = workflow(name="w")(body)
+    results = []
+    async with working(stage, scene, **LONG) as engine:
+        for is_warm in (False, True):
+            run = await scene.idle(stage, engine)
+            await engine.signal(run.id, "something else")
+            async with asyncio.timeout(PATIENCE_S):
+                while warm(engine) != {run.id}:  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+            await caught_up(engine)
+            if not is_warm:
+                forget(engine)
+            await engine.signal(run.id, "a", 1)
+            results.append(await run.result(timeout=PATIENCE_S))
+    assert results[0] == results[1]
+
+
+async def test_a_run_that_an_operator_has_to_see_to_is_not_kept(stage: Stage, scene: Scene) -> None:
+    """Parked by code that did not fit, it was not replayed to its end; now the code fits again."""
+    code = ["a"]
+
+    async def a() -> int:
+        return 1
+
+    async def b() -> int:
+        return 1
+
+    async def body(ctx: Any, input: Any) -> Any:
+        await ctx.step(a if code == ["a"] else b)
+        return await ctx.wait_for_signal("go")
+
+    scene.workflow = workflow(name="w")(body)
+    async with working(stage, scene, **LONG) as engine:
+        run = await scene.idle(stage, engine)
+        code[0] = "b"
+        await engine.signal(run.id, "other")
+        await stage.watch.until("RunSuspended", run.id, times=2)
+        assert (await run.info()).waiting_for[0].kind == "operator"
+        assert warm(engine) == set()
+        code[0] = "a"
+        await caught_up(engine)
+        await engine.signal(run.id, "go", 1)
+        assert await run.result(timeout=PATIENCE_S) == 1
 
 
 async def test_the_newest_few_are_kept(stage: Stage, scene: Scene) -> None:
@@ -252,8 +319,6 @@ async def test_a_body_that_is_kept_is_closed(stage: Stage, scene: Scene) -> None
         except GeneratorExit:
             ended.append(ctx.run_id)
             raise
-
-    from durable_core import workflow
 
     scene.workflow = workflow(name="w")(body)
     async with working(stage, scene) as engine:
@@ -295,6 +360,53 @@ async def test_a_lost_answer_of_what_had_ended_the_run(stage: Stage, scene: Scen
             await engine.signal(run.id, "go", 1)
         assert await run.result(timeout=PATIENCE_S) == {"go": 1}
     assert scene.log.claimed == []
+
+
+async def test_a_lost_answer_of_what_made_work_for_others(stage: Stage) -> None:
+    child = Workflow("child").step("x", lambda ctx: 1)
+    parent = Workflow("w").wait_for_signal("go").child("c", child)
+    store = stage.store()
+    log = Log(store)
+    async with stage.running(parent, child, store=store, worker=LONG) as engine:
+        await listening(engine)
+        await caught_up(engine)
+        run = await engine.start(parent)
+        await stage.watch.until("RunSuspended", run.id)
+        await caught_up(engine)
+        assert warm(engine) == {run.id}
+        for ear in list(engine._shared.listener._listeners):  # in memory it would hear itself
+            engine._shared.listener.remove(ear)
+        log.after = lost
+        with pytest.raises(StoreUnavailableError, match="lost"):
+            await engine.signal(run.id, "go")
+        await run.result(timeout=2.0)  # and not with the fallback poll
+
+
+async def test_who_speaks_of_the_last_lease_is_not_heard_of_the_next(
+    stage: Stage, scene: Scene
+) -> None:
+    """A renewal was asked for while the run was held before, and is answered when it is again."""
+    gate = Gate()
+
+    async def wakes(ctx: Ctx) -> int:
+        scene.woken.append(ctx.run_id)
+        await gate()
+        return 1
+
+    scene.workflow = Workflow("w").wait_for_signal("go").step("wake", wakes)
+    async with working(stage, scene, **LONG) as engine:
+        (worker,) = engine._shared.local._workers
+        assert isinstance(worker, worker_module.Worker)
+        run = await scene.idle(stage, engine, warm=True)
+        before, _ = worker._warm._runs[run.id]
+        result = await engine._shared.store.renew([before.lease], lease_ms=60_000)
+        assert run.id in result.lost
+        await engine.signal(run.id, "go")
+        await asyncio.wait_for(gate.reached.wait(), PATIENCE_S)
+        worker._renewed(result, [before])
+        gate.opened.set()
+        await woken(scene, run)
+    assert not [event for event in stage.watch.events if isinstance(event, LeaseLost)]
 
 
 async def test_with_a_key_it_is_sent_again_and_worked_on_once(stage: Stage, scene: Scene) -> None:

@@ -71,7 +71,11 @@ class Delivering:
         """Verdicts, and the runs that found a place."""
         shared = self._shared
         stamp = shared.clock.stamp()
-        foresight = seats.foresee(messages)
+        try:
+            foresight = seats.foresee(messages)
+        except BaseException:  # of the user's code, which none of ours catches
+            seats.leave()
+            raise
         try:
             delivery = await shared.store.deliver_and_claim(
                 messages,
@@ -146,6 +150,11 @@ class Delivering:
             raise
         else:
             seats.give_up(found.values(), shared.clock.now_ms())
+            # What was foreseen may have landed, and have made work for others, or ended its run.
+            for record in found.values():
+                if record.finished_at_ms is not None:
+                    shared.local.run_ended(record.run_id)
+            shared.local.runs_are_due()
 
     async def close(self) -> None:
         """Return when all is adopted or given up, or the store has said nothing for as long as a

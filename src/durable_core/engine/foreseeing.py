@@ -10,21 +10,27 @@ were two. Rules:
    without (``eager``), and what was foreseen is forgotten, the cursor included.
 2. Nothing is acted upon before that is known. Without an answer nothing is, ever.
 3. Only a lone message is foreseen, one that leaves the run's state to its journal (it opens no
-   ended run again, and is not for anyone), and only while no moment of the run is near.
-4. A run is kept until its next lease here, whoever has it meanwhile.
+   ended run again, and is not for anyone). If a moment of the run has come when it is delivered, it
+   came too late: the store looks.
+4. A run is kept until its next lease here, whoever has it meanwhile, if its journal is short, and
+   if it waits for no operator: then its program may not have come as far as its journal.
+5. A program, or a body of code, may so be run on a message that is refused then (used before, to a
+   full inbox). What it says in its log, it says then too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 
-from ..kernel.nearness import is_far
 from ..kernel.outcome import Transition
 from ..store import CommitVerdict, Foreseen, InboxRecord, Message, next_epoch
 from .runner import Runner
 
 KEPT = 8
-"""So many runs are kept, of some 5 KiB each."""
+"""So many runs are kept, of some 5 KiB each and what is in their journals."""
+SHORT = 200
+"""Entries in the journal of a run that is kept, at most."""
 
 
 class WarmRuns:
@@ -37,20 +43,21 @@ class WarmRuns:
     def __len__(self) -> int:
         return len(self._runs)
 
-    def keep(self, runner: Runner, resume_at_ms: int | None) -> None:
-        """This one, in place of the oldest."""
+    def keep(self, runner: Runner, transition: Transition) -> None:
+        """This one, in place of the oldest, if it is worth it (rule 4)."""
         self.forget(runner.run_id)
-        self._runs[runner.run_id] = (runner, resume_at_ms)
+        held = runner.held
+        stands = any(wait.kind == "operator" for wait in transition.waiting[:1])
+        if held.run.deaths or held.length > SHORT or stands:
+            held.close()
+            return
+        self._runs[runner.run_id] = (runner, transition.resume_at_ms)
         while len(self._runs) > self._limit:
             self.forget(next(iter(self._runs)))
 
-    def take(self, run_id: str, now_ms: int) -> Runner | None:
-        """The run, unless its moment is near; it is kept no more."""
-        runner, resume_at_ms = self._runs.pop(run_id, (None, None))
-        if runner is not None and not is_far(resume_at_ms, now_ms):
-            runner.held.close()
-            return None
-        return runner
+    def take(self, run_id: str) -> tuple[Runner, int | None] | None:
+        """The run, which is kept no more, and its moment."""
+        return self._runs.pop(run_id, None)
 
     def forget(self, run_id: str) -> None:
         """Keep this one no more, if it is kept."""
@@ -68,7 +75,7 @@ class Foresight:
     """What a message will make of a run, if nothing comes between."""
 
     def __init__(
-        self, runner: Runner, transition: Transition, said: Foreseen, hold: Callable[[], bool]
+        self, runner: Runner, transition: Transition, said: Foreseen, hold: Callable[[Runner], bool]
     ) -> None:
         self.said = said
         self._runner = runner
@@ -77,7 +84,7 @@ class Foresight:
 
     def came_true(self) -> None:
         """The store has applied it: the run is held, if it can be, and goes on."""
-        if not self._hold():
+        if not self._hold(self._runner):
             self.forget()  # those it concerns are told all the same
         self._runner.answered(self._transition, CommitVerdict.APPLIED)
 
@@ -93,23 +100,32 @@ def may_foresee(messages: Sequence[Message]) -> bool:
 
 
 def foresight(
-    runner: Runner, message: Message, mark: int, now_ms: int, hold: Callable[[], bool]
+    last: Runner,
+    message: Message,
+    mark: int,
+    now_ms: int,
+    before_ms: int | None,
+    hold: Callable[[Runner], bool],
 ) -> Foresight | None:
-    """What this run makes of the message; None where it fails, as it will again."""
+    """What this run, which had been given up, makes of the message if that comes before its moment;
+    None where it fails, as it will again."""
     record = InboxRecord(
-        seq=runner.seen + 1,
+        seq=last.seen + 1,
         kind=message.kind,
         name=message.name,
         at_ms=now_ms,
         payload=message.payload,
         meta=message.meta,
     )
-    last = runner.epoch
+    # Another holder: whoever speaks of the lease that is over must not be heard of this one.
+    runner = copy(last)
     try:
-        transition, commit = runner.foresee(record, next_epoch(last, mark), now_ms)
-    except Exception:  # what is wrong with it is told when it is claimed
+        transition, commit = runner.foresee(record, next_epoch(last.epoch, mark), now_ms)
+    except BaseException as error:
         runner.closed = True
         runner.held.close()
-        return None
-    said = Foreseen(commit=commit, after_epoch=last)
+        if isinstance(error, Exception):  # what is wrong with it is told when it is claimed
+            return None
+        raise
+    said = Foreseen(commit=commit, after_epoch=last.epoch, before_ms=before_ms)
     return Foresight(runner, transition, said, hold)

@@ -351,19 +351,20 @@ class Worker:
 
     def foresee(self, message: Message, mark: int, asked: Asked) -> Foresight | None:
         """What a warm run makes of this message, under the lease that this call asks for."""
-        now_ms = self.clock.now_ms()
-        runner = self._warm.take(message.run_id, now_ms)
-        if runner is None:
+        kept, now_ms = self._warm.take(message.run_id), self.clock.now_ms()
+        if kept is None:
             return None
-        return foresight(runner, message, mark, now_ms, lambda: self._hold_foreseen(runner, asked))
+        last, before_ms = kept
 
-    def _hold_foreseen(self, runner: Runner, asked: Asked) -> bool:
-        if self._kept.closed or not self._makes_way(runner.run_id, runner.epoch):
-            return False
-        self._hold(runner, asked.since)
-        if asked.may_have_missed(runner.run_id):
-            self._look((runner.run_id,))
-        return True
+        def hold(runner: Runner) -> bool:
+            if self._kept.closed or not self._makes_way(runner.run_id, runner.epoch):
+                return False
+            self._hold(runner, asked.since)
+            if asked.may_have_missed(runner.run_id):
+                self._look((runner.run_id,))
+            return True
+
+        return foresight(last, message, mark, now_ms, before_ms, hold)
 
     def _park(self, claimed: ClaimedRun, error: DurableError) -> None:
         """What is stored of it cannot be read: hold it, and go on with the others."""
@@ -463,10 +464,10 @@ class Worker:
 
     def given_up(self, runner: Runner, transition: Transition) -> None:
         """The run was let go, whole: a message may come for it soon."""
-        if self.draining or runner.held.run.deaths:
+        if self.draining:
             runner.held.close()
         else:
-            self._warm.keep(runner, transition.resume_at_ms)
+            self._warm.keep(runner, transition)
 
     def let_go(self, runner: Runner) -> None:
         """The run is not held any more."""

@@ -16,18 +16,11 @@ from __future__ import annotations
 
 NEAR_MS = 20
 """How long before its moment a run may be claimed, and is kept."""
-FAR_MS = 1_000
-"""How long before its moment no transaction that has begun is overtaken by it."""
 
 
 def is_near(resume_at_ms: int | None, now_ms: int) -> bool:
     """Whether this time is still to come, and so near that a run rests until then."""
     return resume_at_ms is not None and now_ms < resume_at_ms <= now_ms + NEAR_MS
-
-
-def is_far(resume_at_ms: int | None, now_ms: int) -> bool:
-    """Whether a message that is under way now surely comes before this time."""
-    return resume_at_ms is None or now_ms < resume_at_ms - FAR_MS
 
 
 def is_claimable(resume_at_ms: int, now_ms: int) -> bool:

@@ -15,7 +15,7 @@ Must not know entries, time, or what a step's outcome means.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import NondeterminismError
@@ -133,6 +133,12 @@ class Frontier:
     def continues(self) -> bool:
         """Whether the program has ended only to begin anew."""
         return self.ending is not None and self.ending.continues
+
+    def in_order(self, units: Collection[UnitKey]) -> Iterable[Leaf]:
+        """The leaves of these units in the order of the program, however they came to wait."""
+        if len(units) == 1:
+            return [self.leaves[unit] for unit in units]
+        return [leaf for unit, leaf in self.leaves.items() if unit in units]
 
     def proceed(self) -> Sequence[Leaf]:
         """Send the outcome (None at first) and give the steps that may begin."""

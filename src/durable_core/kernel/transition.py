@@ -267,7 +267,7 @@ class Held:
         self._signals.setdefault(message.name, deque()).append(message)
         units = self._awaiting.get(message.name)
         if units and self._frontier is not None and self._fold.going:
-            self._drive(deque(self._frontier.leaves[unit] for unit in units))
+            self._drive(deque(self._frontier.in_order(units)))
 
     def _fire_due(self) -> None:
         while self._dues and self._dues[0][0] <= self._draft.now_ms:

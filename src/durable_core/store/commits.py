@@ -75,10 +75,16 @@ class CommitResult:
 class Foreseen:
     """What the sender of a message expects its receiver to make of it: a commit under the epoch,
     and with the message's number, that it will have if nothing has come since the lease of
-    ``after_epoch``, the run's last."""
+    ``after_epoch``, the run's last. ``before_ms``: a moment that the message has to come before."""
 
     commit: Commit
     after_epoch: int
+    before_ms: int | None = None
+
+    def fits(self, epoch: int, now_ms: int) -> bool:
+        """Whether it can be true of a run whose last lease was that of ``epoch``."""
+        in_time = self.before_ms is None or now_ms < self.before_ms
+        return epoch == self.after_epoch and in_time
 
     @property
     def run_id(self) -> str:

@@ -81,8 +81,9 @@ class Store(Protocol):
         could not be put into its inbox yet. By the mark of its request a call whose
         answer is lost tells what it leased.
 
-        ``foreseen`` is applied, by the rules of ``commit``, if its run is leased by this call and
-        was not leased since ``after_epoch``; else its verdict is *fenced*."""
+        ``foreseen`` is applied, by the rules of ``commit``, if its run is leased by this call,
+        was not leased since ``after_epoch``, and it is not ``before_ms`` yet; else its verdict is
+        *fenced*."""
         ...
 
     async def commit(self, commits: Sequence[Commit]) -> CommitResult:

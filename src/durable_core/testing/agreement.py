@@ -268,9 +268,10 @@ class StoreAgreement(RuleBasedStateMachine):
         request=requests | generous,
         wish=wishes,
         off=seldom,
+        ms=st.sampled_from((None, None, 0, 1)),
     )
     def deliver_and_foresee(
-        self, sent: list[Message], request: ClaimRequest, wish: Wish, off: int
+        self, sent: list[Message], request: ClaimRequest, wish: Wish, off: int, ms: int | None
     ) -> None:
         """What the receiver of the last message may make of it, as far as it can be guessed."""
         run_id = sent[-1].run_id
@@ -280,7 +281,8 @@ class StoreAgreement(RuleBasedStateMachine):
         epoch = found[run_id].epoch
         ahead = attrs.evolve(found[run_id], epoch=next_epoch(epoch, request.mark))
         commit = wish.commit([ahead], {run_id: (1, 2, 3)}, self.clock())
-        foreseen = Foreseen(commit=commit, after_epoch=epoch + off)
+        before_ms = None if ms is None else self.clock() + ms
+        foreseen = Foreseen(commit=commit, after_epoch=epoch + off, before_ms=before_ms)
         self.all(lambda store: store.deliver_and_claim(sent, request, foreseen=foreseen))
 
     @rule(ms=st.sampled_from((0, 1, 10, LEASE_MS, 61_000)), request=requests)

@@ -63,6 +63,7 @@ async def foresee(
     one: Commit,
     *messages: Message,
     after_epoch: int = 1,
+    before_ms: int | None = None,
     inbox_limit: int = 10_000,
     **changes: Any,
 ) -> Delivery:
@@ -71,7 +72,7 @@ async def foresee(
         messages or [signal(one.run_id)],
         request(**{"mark": MARK, **changes}),
         inbox_limit=inbox_limit,
-        foreseen=Foreseen(commit=one, after_epoch=after_epoch),
+        foreseen=Foreseen(commit=one, after_epoch=after_epoch, before_ms=before_ms),
     )
 
 
@@ -179,6 +180,24 @@ class ForeseenContract(StoreFixtures):
         delivery = await foresee(store, late, after_epoch=EPOCH)
         assert (delivery.foreseen, taken(delivery)) == (CommitVerdict.EARLY, ["r1"])
         assert (await store.get(["r1"]))["r1"].entry_count == 2
+
+    async def test_a_message_that_comes_too_late_is_only_delivered(
+        self, store: Store, clock: HandClock
+    ) -> None:
+        await waiting(store, "a")
+        await waiting(store, "b")
+        clock.forward(10)
+        in_time = await foresee(store, foreseen("a"), before_ms=START_MS + 11)
+        assert in_time.foreseen is APPLIED
+        late = await foresee(store, foreseen("b"), before_ms=START_MS + 10)
+        assert (late.foreseen, taken(late)) == (FENCED, ["b"])
+        late = await foresee(
+            store,
+            foreseen("a", epoch=EPOCH + 2**32, children=(new_run("child"),)),
+            after_epoch=EPOCH,
+            before_ms=START_MS + 10,
+        )
+        assert late.foreseen is FENCED
 
     async def test_a_run_that_is_not_leased_is_left_as_it_is(
         self, store: Store, clock: HandClock

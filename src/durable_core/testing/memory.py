@@ -181,12 +181,12 @@ class MemoryStore:
                 if verdict is DeliverVerdict.DELIVERED
             }
             last = state.runs.get(foreseen.run_id) if foreseen is not None else None
-            after_epoch = None if last is None else last.epoch
+            fits = foreseen is not None and last is not None and foreseen.fits(last.epoch, now)
             runs = state.claim_receivers(receivers, request, now)
             landed = None
             if foreseen is not None:
                 landed = CommitVerdict.FENCED
-                if last in runs and after_epoch == foreseen.after_epoch:
+                if fits and last in runs:
                     (landed,) = state.commit([foreseen.commit], now)
                 if landed is CommitVerdict.APPLIED:
                     runs = [run for run in runs if run is not last]

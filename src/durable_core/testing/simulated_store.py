@@ -149,8 +149,8 @@ class SimulatedStore:
             witness.woken(before, messages, delivery, self._process.name)
             if foreseen is not None:
                 last = before.get(foreseen.run_id)
-                is_next = last is not None and last.epoch == foreseen.after_epoch
-                delivery = await self._with(foreseen.commit, is_next, delivery)
+                fits = last is not None and foreseen.fits(last.epoch, delivery.now_ms)
+                delivery = await self._with(foreseen.commit, fits, delivery)
             self._world.hearing.changed()
             return delivery
 
@@ -163,9 +163,9 @@ class SimulatedStore:
             witness.holdings.granted(self._process.name, [foreseen.commit])
         return answer
 
-    async def _with(self, one: Commit, is_next: bool, delivery: Delivery) -> Delivery:
+    async def _with(self, one: Commit, fits: bool, delivery: Delivery) -> Delivery:
         left, landed = delivery.runs, CommitVerdict.FENCED
-        if is_next and any(claimed.run.run_id == one.run_id for claimed in left):
+        if fits and any(claimed.run.run_id == one.run_id for claimed in left):
             (landed,) = (await self._seen_commit([one])).verdicts
         if landed is CommitVerdict.APPLIED:
             left = tuple([claimed for claimed in left if claimed.run.run_id != one.run_id])

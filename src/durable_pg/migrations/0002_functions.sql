@@ -1330,7 +1330,7 @@ CREATE FUNCTION "durable".deliver_and_commit_v1(
     m_anyone boolean[],
     p_worker text, p_lease_ms bigint, p_limit bigint, l_lane bigint[], l_pin text[],
     p_suspect_deaths bigint, p_journal_limit bigint, p_mark bigint,
-    p_after_epoch bigint,
+    p_after_epoch bigint, p_before bigint,
     c_run text[], c_epoch bigint[], c_after bigint[], c_count bigint[], c_status text[],
     c_generation bigint[], c_seen bigint[], c_waiting text[], c_failure text[],
     c_finished boolean[], c_released boolean[], c_due bigint[], c_pin text[], c_renews boolean[],
@@ -1375,7 +1375,9 @@ BEGIN
         p_worker, p_lease_ms, p_limit, l_lane, l_pin, p_suspect_deaths, p_mark
     );
     foreseen := 1;
-    IF v_epoch = p_after_epoch AND c_run[1] = ANY (v_chosen) THEN
+    IF v_epoch = p_after_epoch AND (p_before IS NULL OR now_ms < p_before)
+        AND c_run[1] = ANY (v_chosen)
+    THEN
         foreseen := ("durable".apply_v1(
             now_ms, c_run, c_epoch, c_after, c_count, c_status, c_generation, c_seen, c_waiting,
             c_failure, c_finished, c_released, c_due, c_pin, c_renews, c_not_before, x_of, x_run,

@@ -70,8 +70,8 @@ def deliver_and_claim(
     landed = None
     if foreseen is not None:
         landed = CommitVerdict.FENCED
-        last = (foreseen.run_id, foreseen.after_epoch)
-        if foreseen.run_id in chosen and last in [(run_id, epoch) for run_id, epoch, *_ in known]:
+        fits = any(foreseen.fits(epoch, now) for _, epoch, *_ in known)
+        if fits and foreseen.run_id in chosen:
             (landed,) = (yield from commit([foreseen.commit], now)).verdicts
         if landed is CommitVerdict.APPLIED:
             chosen.remove(foreseen.run_id)
