@@ -90,7 +90,7 @@ def deliver_and_claim(
             now_ms=rows[0][0],
             foreseen=COMMITS[rows[0][2]],
         )
-    known = (yield Query(queries.LOCK_LEASES, ([foreseen.run_id],))) if foreseen is not None else ()
+    known = () if foreseen is None else (yield from _last_lease(foreseen.run_id))
     rows = yield Query(queries.DELIVER_AND_CLAIM, parameters)
     delivery = Delivery(
         verdicts=tuple([DELIVERIES[verdict] for verdict in rows[0][1]]),
@@ -99,8 +99,16 @@ def deliver_and_claim(
     )
     if foreseen is None:
         return delivery
-    fits = any(foreseen.fits(epoch, delivery.now_ms) for _, epoch, *_ in known)
+    fits = any(foreseen.fits(epoch, delivery.now_ms) for epoch in known)
     return (yield from _with(foreseen, fits, delivery, now_ms))
+
+
+def _last_lease(run_id: str) -> Steps[Sequence[int]]:
+    """Its epoch; of a run that has ended, too, since a message may open it again."""
+    rows = yield Query(queries.LOCK_LEASES, ([run_id],))
+    if not rows:
+        rows = yield Query(queries.READ_OUTCOMES, ([run_id],))
+    return [epoch for _, epoch, *_ in rows]
 
 
 def _with(

@@ -34,22 +34,25 @@ class Host:
     ``entropy(n)`` gives n unpredictable bytes; ``executor(n)`` calls up to n plain handlers at
     once; ``fallback_poll_s`` is how often to look for work when nothing was heard (None: never);
     ``renew_in_thread`` False renews leases on the main loop, which only a simulated loop that
-    nothing can block may do. ``lead_s`` is how long before a moment its commit is sent; the store
-    refuses it if that was too early. A loop's timers are late by half a ms, and by some more if
-    nothing else is going on. ``calling(run_id, attempt, call)`` stands around each call of a
-    handler: it awaits ``call()`` for the handler's value, and gives it on. ``driving(body,
-    call)`` stands around each stretch of a body of code in the same way; ``body.close()`` drops it.
+    nothing can block may do. ``lead_s`` is how long before a moment its commit is sent where
+    nothing else goes on. The store refuses it if that was too early; then it has woken up whatever
+    the next one needs, which takes a third of the time. ``calling(run_id, attempt, call)`` stands
+    around each call of a handler: it awaits ``call()`` for the handler's value, and gives it on.
+    ``driving(body, call)`` stands around each stretch of a body of code in the same way;
+    ``body.close()`` drops it.
     """
 
     entropy: Callable[[int], bytes] = secrets.token_bytes
     executor: Callable[[int], Executor] = _threads
     fallback_poll_s: float | None = 5.0
     renew_in_thread: bool = True
-    lead_s: float = 0.0005
+    lead_s: float = 0.002
     calling: Calling | None = None
     driving: Driving | None = None
 
 
+AGAIN_S = 0.0005
+"""How long before its moment a commit that came too early is sent again, where there is a lead."""
 KEPT_S = 10.0
 """How long an answer counts for more than a newer one that took longer."""
 ROUNDING_MS = 1e-5

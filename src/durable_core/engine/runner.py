@@ -36,7 +36,7 @@ from ..kernel.run import RunStatus
 from ..kernel.transition import Held
 from ..store import Commit, CommitVerdict, InboxRecord, Lease, RunRecord, Store
 from .attempts import Call
-from .clock import Backoff, StoreClock
+from .clock import AGAIN_S, Backoff, StoreClock
 from .committer import Answer
 from .mapping import commit_of, hand_back, message_arrived, texts_of
 from .resting import Resting
@@ -202,8 +202,7 @@ class Runner:
 
     def foresee(self, message: InboxRecord, epoch: int, now_ms: int) -> tuple[Transition, Commit]:
         """Of a run that was ``given_up``: what it makes of its next message under this epoch, if it
-        gets it. Then ``answered`` is to be called, else it is to be dropped for good; so it is
-        where this raises, whatever that is."""
+        gets it: then ``answered`` is called; else, or if this raises, it is of no use any more."""
         self.closed, self._busy, self.epoch = False, True, epoch
         if self.status in (RunStatus.PENDING, RunStatus.SUSPENDED):
             self.status = RunStatus.RUNNING
@@ -287,7 +286,8 @@ class Runner:
             if verdict is CommitVerdict.EARLY and waits:
                 again = partial(self._submit_in_time, transition, commit, moment_ms, generation)
                 loop = asyncio.get_running_loop()
-                self._timer = loop.call_later(clock.seconds_until(moment_ms), again)
+                lead_s = min(self._surface.lead_s, AGAIN_S)
+                self._timer = loop.call_later(clock.seconds_until(moment_ms) - lead_s, again)
             else:
                 self._hand_back(transition.after_seq, generation, then=self._surface.wake)
 

@@ -57,6 +57,8 @@ from .waiting import Completed
 
 log = logging.getLogger("durable.worker")
 
+CROWD = 4
+"""So many runs that rest keep everything awake that a commit needs."""
 STORE_GRACE_S = 4.0
 """How long a draining worker waits for a store that does not answer."""
 
@@ -412,8 +414,9 @@ class Worker:
 
     @property
     def lead_s(self) -> float:
-        """How long before a moment a commit for it may be sent."""
-        return self._host.lead_s
+        """How long before a moment a commit for it may be sent: in a crowd, less, because there all
+        is awake, and what is refused has to be sent again."""
+        return self._host.lead_s / min(CROWD, 1 + self.resting.count)
 
     @property
     def patience_s(self) -> float:

@@ -181,6 +181,17 @@ class ForeseenContract(StoreFixtures):
         assert (delivery.foreseen, taken(delivery)) == (CommitVerdict.EARLY, ["r1"])
         assert (await store.get(["r1"]))["r1"].entry_count == 2
 
+    async def test_a_run_that_the_message_opens_again_may_be_foreseen(self, store: Store) -> None:
+        for run_id in ("a", "b"):
+            await started(store, run_id)
+            await commit_all(store, [finish(run_id, status="failed")])
+        for run_id, children in (("a", ()), ("b", (new_run("child"),))):
+            one = step(run_id, EPOCH, 1, consumed=(1,), seen=1, children=children)
+            delivery = await foresee(store, one, signal(run_id, reopens=True))
+            assert (delivery.foreseen, delivery.runs) == (APPLIED, ())
+            run = (await store.get([run_id]))[run_id]
+            assert (run.epoch, run.status, run.entry_count) == (EPOCH, "running", 2)
+
     async def test_a_message_that_comes_too_late_is_only_delivered(
         self, store: Store, clock: HandClock
     ) -> None:
