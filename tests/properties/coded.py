@@ -299,7 +299,7 @@ def cold_beside_warm(monkeypatch: Any) -> Iterator[list[int]]:
     warm_advance = Held.advance
 
     def beside(self: Held, events: Any, now_ms: int) -> Any:
-        if self.in_flight or self._frontier is None or self.run.deaths:
+        if self._in_flight or self._frontier is None or self.run.deaths:
             return warm_advance(self, events, now_ms)
         journal, program = self.journal, self._program
         lying = [one for queue in self._signals.values() for one in queue]

@@ -217,6 +217,7 @@ class Machine:
             entropy=self._random.randbytes,
             executor=lambda count: InlineExecutor(),
             renew_in_thread=False,
+            lead_s=0.0,  # the timers of a simulated loop are exact
         )
         engine = Engine(store, self.workflows, lifespan=self._lifespan, host=host)
         async with engine, engine.worker(concurrency=10, lease=LEASE, name=self._name):

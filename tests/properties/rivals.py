@@ -225,6 +225,7 @@ class Rivalry:
             entropy=self.random.randbytes,
             executor=lambda count: InlineExecutor(),
             renew_in_thread=False,
+            lead_s=0.0,  # the timers of a simulated loop are exact
         )
         limits = Limits(worker_deaths=1_000)
         engine = Engine(store, self.workflows, lifespan=self._lifespan, host=host, limits=limits)

@@ -22,7 +22,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Protocol
 
 from ..errors import DurableError
@@ -267,12 +266,13 @@ class Runner:
         if not_before_ms is None:
             self._surface.submit(commit, lambda verdict: self.answered(transition, verdict))
         else:
-            self._submit_in_time(transition, commit, not_before_ms, generation)
+            lead_s = min(self._surface.lead_s, AGAIN_S)
+            self._submit_in_time(transition, commit, not_before_ms, generation, lead_s)
 
     def _submit_in_time(
-        self, transition: Transition, commit: Commit, moment_ms: int, generation: int
+        self, transition: Transition, commit: Commit, moment_ms: int, generation: int, lead_s: float
     ) -> None:
-        """A commit that time decided, of a run that had come to ``generation`` before."""
+        """What time decided, of a run that came to ``generation`` before; again if too early."""
         if self.closed:
             return
 
@@ -284,10 +284,10 @@ class Runner:
             # Else the store's clock was set back, or the worker stops: somebody else may wait.
             waits = is_claimable(moment_ms, clock.now_ms()) and not self._surface.draining
             if verdict is CommitVerdict.EARLY and waits:
-                again = partial(self._submit_in_time, transition, commit, moment_ms, generation)
+                what = (transition, commit, moment_ms, generation)
+                delay_s = max(0.0, clock.seconds_until(moment_ms) - lead_s)
                 loop = asyncio.get_running_loop()
-                lead_s = min(self._surface.lead_s, AGAIN_S)
-                self._timer = loop.call_later(clock.seconds_until(moment_ms) - lead_s, again)
+                self._timer = loop.call_later(delay_s, self._submit_in_time, *what, 0.0)
             else:
                 self._hand_back(transition.after_seq, generation, then=self._surface.wake)
 

@@ -129,11 +129,6 @@ class Held:
         self._draft = Draft(run, self._fold, 0, self._signals)
 
     @property
-    def in_flight(self) -> frozenset[AttemptKey]:
-        """Attempts handed out and not yet reported on."""
-        return frozenset(self._in_flight)
-
-    @property
     def length(self) -> int:
         """The number of the last entry."""
         return self._fold.length
@@ -270,8 +265,13 @@ class Held:
             self._drive(deque(self._frontier.in_order(units)))
 
     def _fire_due(self) -> None:
+        due: deque[Leaf] = deque()  # all of them before what begins because of one
         while self._dues and self._dues[0][0] <= self._draft.now_ms:
-            self._look_again(self._leaf(heapq.heappop(self._dues)[2]))
+            leaf = self._leaf(heapq.heappop(self._dues)[2])
+            due.extend(() if leaf is None else (leaf,))
+        if due:
+            self._drive(due)
+            self._fire_due()
 
     def _pass_deadline(self) -> None:
         deadline_ms = self._deadline_ms()
