@@ -23,6 +23,7 @@ from durable_core.store import (
     NewRun,
     Store,
 )
+from durable_pg import PgStore
 
 Ctx = StepContext[Any, Any]
 
@@ -98,10 +99,23 @@ async def working(
 
 async def caught_up(engine: Engine) -> None:
     """Return when no claim is under way: one that listens to Postgres claims when it likes."""
+    await listening(engine)
     (worker,) = engine._shared.local._workers
     assert isinstance(worker, worker_module.Worker)
     async with asyncio.timeout(PATIENCE_S):
         while not worker._claims.caught_up:  # noqa: ASYNC110  (it says nothing when it is)
+            await asyncio.sleep(0.001)
+
+
+async def listening(engine: Engine) -> None:
+    """Return when the store hears of others, where it can: until then, whatever it has missed makes
+    its worker look around once more."""
+    store = engine._shared.store
+    if isinstance(store, PgStore):
+        async with asyncio.timeout(PATIENCE_S):
+            while store._link is None or store._link.bell is None or not store._link.bell._heard:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+        for _ in range(3):  # the worker is told in the next turns
             await asyncio.sleep(0.001)
 
 

@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 from tests.engine.stage import PATIENCE_S, Stage
-from tests.engine.test_eager import LONG, LOST, REFUSED, caught_up
+from tests.engine.test_eager import LONG, LOST, REFUSED, caught_up, listening
 
 from durable_core import Engine, Run, StepContext, Suspend, Workflow
 from durable_core.engine import worker as worker_module
 from durable_core.engine.observer import LeaseLost, RunClaimed
 from durable_core.errors import StoreUnavailableError
 from durable_core.store import Commit, Delivery, Store
-from durable_pg import PgStore
 
 Ctx = StepContext[Any, Any]
 VERBS = ("claim", "commit", "create", "deliver", "deliver_and_claim", "inbox", "get")
@@ -143,18 +142,6 @@ def forget(engine: Engine) -> None:
     """The workers here keep no warm run."""
     for worker in engine._shared.local._workers:
         worker._warm.clear()  # type: ignore[attr-defined]
-
-
-async def listening(engine: Engine) -> None:
-    """Return when the store hears of others, where it can: until then, whatever it has missed makes
-    its worker look around once more."""
-    store = engine._shared.store
-    if isinstance(store, PgStore):
-        async with asyncio.timeout(PATIENCE_S):
-            while store._link is None or store._link.bell is None or not store._link.bell._heard:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
-        for _ in range(3):  # the worker is told in the next turns
-            await asyncio.sleep(0.001)
 
 
 def claims(stage: Stage) -> list[int]:

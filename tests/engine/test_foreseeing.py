@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 from tests.engine.stage import PATIENCE_S, Stage
-from tests.engine.test_eager import LONG, caught_up
+from tests.engine.test_eager import LONG, caught_up, listening
 from tests.engine.test_eager_deliveries import (
     Gate,
     Log,
     Scene,
     claims,
     forget,
-    listening,
     lost,
     refused,
     scene,
