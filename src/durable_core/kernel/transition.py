@@ -108,9 +108,8 @@ class Held:
         *,
         fingerprint: str | None = None,
     ) -> None:
-        """``program`` None: the definition is unknown here, so only terminate, pause and
-        unpause are handled. ``fingerprint`` is that of the definition at hand. Raises
-        ``EncodingError`` for a corrupt journal."""
+        """``program`` None: the definition is unknown, so only terminate, pause and unpause are
+        handled. ``fingerprint``: of the one at hand. Raises ``EncodingError``."""
         self.run = run
         self.journal = journal
         self._program = program
@@ -265,12 +264,11 @@ class Held:
             self._drive(deque(self._frontier.in_order(units)))
 
     def _fire_due(self) -> None:
-        due: deque[Leaf] = deque()  # all of them before what begins because of one
+        keys = []  # all of them before what begins because of one
         while self._dues and self._dues[0][0] <= self._draft.now_ms:
-            leaf = self._leaf(heapq.heappop(self._dues)[2])
-            due.extend(() if leaf is None else (leaf,))
-        if due:
-            self._drive(due)
+            keys.append(heapq.heappop(self._dues)[2])
+        if keys:
+            self._drive(deque(leaf for leaf in map(self._leaf, keys) if leaf is not None))
             self._fire_due()
 
     def _pass_deadline(self) -> None:
@@ -494,7 +492,9 @@ class Held:
         again = self._draft.renews and frontier is not None and frontier.continues
         if self._program is None or again:
             return self._draft.now_ms  # for a worker that knows the workflow, or to begin anew
-        if not self._dues or not (fold.going or fold.rollback is not None):
+        dues = self._dues  # of what is over by now, too: of a signal that came in time
+        while dues and (leaf := self._leaf(dues[0][2])) is not None and leaf.outcome is not None:
+            heapq.heappop(dues)
+        if not dues or not (fold.going or fold.rollback is not None):
             return deadline_ms
-        due_ms = self._dues[0][0]
-        return due_ms if deadline_ms is None else min(due_ms, deadline_ms)
+        return dues[0][0] if deadline_ms is None else min(dues[0][0], deadline_ms)
