@@ -104,11 +104,12 @@ def deliver_and_claim(
 
 
 def _last_lease(run_id: str) -> Steps[Sequence[int]]:
-    """Its epoch; of a run that has ended, too, since a message may open it again."""
-    rows = yield Query(queries.LOCK_LEASES, ([run_id],))
-    if not rows:
-        rows = yield Query(queries.READ_OUTCOMES, ([run_id],))
-    return [epoch for _, epoch, *_ in rows]
+    """Its epoch, if the run is not locked by others, who may wait for whoever sends this; of one
+    that has ended, too, since a message may open it again."""
+    rows = yield Query(queries.LOCK_FREE_LEASE, (run_id,))
+    if rows:
+        return [rows[0][0]]
+    return [row[1] for row in (yield Query(queries.READ_OUTCOMES, ([run_id],)))]
 
 
 def _with(

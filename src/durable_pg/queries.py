@@ -112,6 +112,9 @@ SELECT run_id, epoch, owner, entry_count, status, generation, waiting, failure
 FROM "durable".lease WHERE run_id = ANY ($1::text[])
 ORDER BY run_id FOR NO KEY UPDATE
 """
+LOCK_FREE_LEASE = """
+SELECT epoch FROM "durable".lease WHERE run_id = $1 FOR NO KEY UPDATE SKIP LOCKED
+"""
 READ_OUTCOMES = """
 SELECT run_id, epoch, NULL AS owner, entry_count, status, generation, waiting, failure
 FROM "durable".outcome WHERE run_id = ANY ($1::text[])

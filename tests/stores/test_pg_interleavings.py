@@ -21,7 +21,15 @@ from tests.stores.meetings import RUN, arrange
 from tests.stores.two_sessions import PATIENCE_S, PLACES, Arena
 
 from durable_core.errors import LeaseLostError, StoreUnavailableError
-from durable_core.store import ClaimedRun, CommitVerdict, DeliverVerdict, Message
+from durable_core.store import (
+    ClaimBatch,
+    ClaimedRun,
+    CommitVerdict,
+    DeliverVerdict,
+    Foreseen,
+    Message,
+    NewRun,
+)
 from durable_core.testing.contract_kit import (
     LEASE_MS,
     START_MS,
@@ -563,6 +571,37 @@ async def test_a_locked_run_is_posted_to_and_not_claimed(arena: Arena) -> None:
     later = await arena.store.deliver_and_claim([signal(RUN, "c")], request(worker="w2"))
     assert [names(one) for one in later.runs] == [["a", "c"]]
     await arena.check()
+
+
+@pytest.mark.parametrize("children", [(), (new_run("child"),)], ids=["alone", "with a child"])
+async def test_what_is_foreseen_of_a_locked_run_waits_for_nobody(
+    arena: Arena, children: tuple[NewRun, ...]
+) -> None:
+    """Who has locked it may be waiting for the sender: a handler in its transaction."""
+    await started(arena.store)
+    await commit_all(arena.store, [let_go()])
+    async with arena.held_open() as other:
+        (claimed,) = (await claim_by(other, "w3")).runs
+        assert claimed.run.run_id == RUN
+        commit = step(epoch=2**32 + 7, consumed=(2,), seen=2, children=children, not_before_ms=0)
+        delivering = arena.store.deliver_and_claim(
+            [signal(RUN, "b")],
+            request(worker="w2", mark=7),
+            foreseen=Foreseen(commit=commit, after_epoch=1),
+        )
+        delivery = await asyncio.wait_for(delivering, PATIENCE_S)
+        assert (delivery.verdicts, delivery.runs) == ((DELIVERED,), ())
+        assert delivery.foreseen is FENCED
+        await other.conn.execute("COMMIT")
+    assert await arena.store.get(["child"]) == {}
+    assert list(await arena.store.inbox([lease(RUN, claimed.run.epoch)])) == [RUN]
+    await arena.check()
+
+
+async def claim_by(store: Any, worker: str) -> ClaimBatch:
+    """A run that waits gets a message, and is claimed; neither is committed yet."""
+    await store.deliver([signal(RUN, "a")])
+    return await claim(store, worker=worker)
 
 
 async def test_a_delivery_with_a_token_waits_and_claims_what_was_given_back(arena: Arena) -> None:

@@ -65,18 +65,25 @@ def deliver_and_claim(
     limits = (request.suspect_deaths, request.limit)
     free = yield Query(queries.FREE, (*reach, now, *limits, receivers))
     chosen = [run_id for run_id, _ in free]
-    known = (yield Query(LOCK_LEASES, ([foreseen.run_id],))) if foreseen is not None else ()
+    fits = foreseen is not None and (yield from _fits(foreseen, chosen, now))
     yield from _take(chosen, request, now)
     landed = None
     if foreseen is not None:
         landed = CommitVerdict.FENCED
-        fits = any(foreseen.fits(epoch, now) for _, epoch, *_ in known)
-        if fits and foreseen.run_id in chosen:
+        if fits:
             (landed,) = (yield from commit([foreseen.commit], now)).verdicts
         if landed is CommitVerdict.APPLIED:
             chosen.remove(foreseen.run_id)
     runs = yield from _read(chosen, request.journal_limit)
     return Delivery(verdicts=verdicts, runs=runs, now_ms=now, foreseen=landed)
+
+
+def _fits(foreseen: Foreseen, chosen: Sequence[str], now: int) -> Steps[bool]:
+    """Of a run that is about to be leased: only such a one is locked by us."""
+    if foreseen.run_id not in chosen:
+        return False
+    ((_, epoch, *_),) = yield Query(LOCK_LEASES, ([foreseen.run_id],))
+    return foreseen.fits(epoch, now)
 
 
 def _route(now: int) -> Steps[int | None]:
