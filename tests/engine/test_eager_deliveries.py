@@ -71,6 +71,9 @@ class Log:
         return logged
 
 
+whether_or_not_it_is_kept = pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+
+
 class Gate:
     """Whoever comes here waits until it is opened."""
 
@@ -357,11 +360,12 @@ async def test_runs_of_a_lost_answer_are_given_up_and_worked_on_once(
     assert claims(stage) == [0] * 2
 
 
+@whether_or_not_it_is_kept
 async def test_a_message_with_a_key_is_sent_again_and_its_run_worked_on_once(
-    stage: Stage, scene: Scene
+    stage: Stage, scene: Scene, warm: bool
 ) -> None:
     async with working(stage, scene, **LONG) as engine:
-        run = await scene.idle(stage, engine)
+        run = await scene.idle(stage, engine, warm=warm)
         scene.log.after = lost
         await engine.signal(run.id, "go", dedupe_id="k")
         await run.result(timeout=PATIENCE_S)
@@ -447,8 +451,9 @@ async def test_a_lease_that_cannot_be_looked_at_expires(
     assert claims(stage) == [0] * 2
 
 
+@whether_or_not_it_is_kept
 async def test_an_answer_that_a_claim_has_overtaken_takes_nothing_away(
-    stage: Stage, scene: Scene
+    stage: Stage, scene: Scene, warm: bool
 ) -> None:
     """It took longer than the lease; the run was claimed again, and is being worked on."""
     gate, slow = Gate(), Gate()
@@ -459,7 +464,7 @@ async def test_an_answer_that_a_claim_has_overtaken_takes_nothing_away(
 
     scene.workflow = Workflow("w").wait_for_signal("go").step("wake", wakes)
     async with working(stage, scene, lease=0.4) as engine:
-        run = await scene.idle(stage, engine)
+        run = await scene.idle(stage, engine, warm=warm)
         scene.log.after = slow
         sending = asyncio.create_task(engine.signal(run.id, "go"))
         await asyncio.wait_for(slow.reached.wait(), PATIENCE_S)
@@ -522,8 +527,9 @@ async def test_a_worker_that_leaves_waits_until_a_lost_delivery_is_given_up(
     assert scene.woken == [run.id]
 
 
+@whether_or_not_it_is_kept
 async def test_a_worker_that_is_gone_adopts_nothing(
-    stage: Stage, scene: Scene, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, scene: Scene, monkeypatch: pytest.MonkeyPatch, warm: bool
 ) -> None:
     """The store took longer than the worker could wait for it: the lease expires."""
     monkeypatch.setattr(worker_module, "STORE_GRACE_S", 0.01)
@@ -533,12 +539,13 @@ async def test_a_worker_that_is_gone_adopts_nothing(
     async with stage.engine(scene.workflow, store=store) as engine:
         async with engine.worker(lease=0.3):
             await caught_up(engine)
-            run = await scene.idle(stage, engine)
+            run = await scene.idle(stage, engine, warm=warm)
             scene.log.after = gate
             sending = asyncio.create_task(engine.signal(run.id, "go"))
             await asyncio.wait_for(gate.reached.wait(), PATIENCE_S)
         gate.opened.set()
         await sending
+        assert scene.woken == []
         assert stage.watch.names(run.id).count("RunClaimed") == 1
         async with engine.worker():
             await run.result(timeout=PATIENCE_S)

@@ -1,4 +1,8 @@
-"""Foreseeing: a message to a run that was given up here lands with what comes of it."""
+"""Foreseeing: a message to a run that was given up here lands with what comes of it.
+
+What holds for a message to any run that is leased by its delivery is in ``test_eager_deliveries``,
+where the run is kept and where it is not.
+"""
 
 from __future__ import annotations
 
@@ -408,14 +412,6 @@ async def test_who_speaks_of_the_last_lease_is_not_heard_of_the_next(
     assert not [event for event in stage.watch.events if isinstance(event, LeaseLost)]
 
 
-async def test_with_a_key_it_is_sent_again_and_worked_on_once(stage: Stage, scene: Scene) -> None:
-    async with working(stage, scene, **LONG) as engine:
-        run = await scene.idle(stage, engine, warm=True)
-        scene.log.after = lost
-        await engine.signal(run.id, "go", dedupe_id="k")
-        await woken(scene, run)
-
-
 async def test_what_was_refused_is_sent_again_without_it(stage: Stage, scene: Scene) -> None:
     async with working(stage, scene, **LONG) as engine:
         run = await scene.idle(stage, engine, warm=True)
@@ -423,34 +419,6 @@ async def test_what_was_refused_is_sent_again_without_it(stage: Stage, scene: Sc
         await engine.signal(run.id, "go")
         await woken(scene, run)
     assert len(claims(stage)) == 2
-
-
-async def test_an_answer_that_a_claim_has_overtaken_takes_nothing_away(
-    stage: Stage, scene: Scene
-) -> None:
-    """It took longer than the lease; the run was claimed again, and is being worked on."""
-    gate, slow = Gate(), Gate()
-
-    async def wakes(ctx: Ctx) -> None:
-        scene.woken.append(ctx.run_id)
-        await gate()
-
-    scene.workflow = Workflow("w").wait_for_signal("go").step("wake", wakes)
-    async with working(stage, scene, lease=0.4) as engine:
-        run = await scene.idle(stage, engine, warm=True)
-        scene.log.after = slow
-        sending = asyncio.create_task(engine.signal(run.id, "go"))
-        await asyncio.wait_for(slow.reached.wait(), PATIENCE_S)
-        async with asyncio.timeout(PATIENCE_S):
-            while not gate.reached.is_set():
-                engine._shared.local.runs_are_due()
-                await asyncio.sleep(0.02)
-        slow.opened.set()
-        await sending
-        gate.opened.set()
-        await run.result(timeout=PATIENCE_S)
-    assert scene.woken == [run.id]
-    assert not [event for event in stage.watch.events if isinstance(event, LeaseLost)]
 
 
 async def test_a_worker_that_leaves_hands_back_what_was_foreseen(
@@ -473,28 +441,6 @@ async def test_a_worker_that_leaves_hands_back_what_was_foreseen(
         async with engine.worker():
             await woken(scene, run)
     assert claims(stage) == [0] * 3
-
-
-async def test_a_worker_that_is_gone_holds_nothing(
-    stage: Stage, scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The store took longer than the worker could wait for it: the lease expires."""
-    monkeypatch.setattr(worker_module, "STORE_GRACE_S", 0.01)
-    gate = Gate()
-    store = stage.store()
-    scene.log = Log(store)
-    async with stage.engine(scene.workflow, store=store) as engine:
-        async with engine.worker(lease=0.3):
-            await caught_up(engine)
-            run = await scene.idle(stage, engine, warm=True)
-            scene.log.after = gate
-            sending = asyncio.create_task(engine.signal(run.id, "go"))
-            await asyncio.wait_for(gate.reached.wait(), PATIENCE_S)
-        gate.opened.set()
-        await sending
-        assert scene.woken == []
-        async with engine.worker():
-            await woken(scene, run)
 
 
 async def test_a_warm_run_makes_of_its_messages_what_a_cold_one_makes(

@@ -376,6 +376,69 @@ def test_who_comes_late_to_a_race_finds_the_winner_who_was_first(
     assert world.kinds()[begun].split()[0] in ("timer_fired", "signal_consumed")
 
 
+@pytest.mark.parametrize("cold", [False, True])
+def test_what_is_due_at_one_time_is_decided_before_what_comes_of_it(cold: bool) -> None:
+    """A timer that is due when it begins, behind two that are due at one time."""
+
+    def body(run: RunContext) -> Gen:
+        steps = (timer("a", 1_000), timer("b", 1_000), timer("c", 0))
+        yield All(steps=steps, max_concurrency=2)
+        return done()
+
+    world = World(body)
+    world.keeps = not cold
+    world.advance()
+    world.now_ms += 1_000
+    world.advance()
+    assert world.kinds()[2:] == [
+        "timer_fired a",
+        "timer_fired b",
+        "timer_started c",
+        "timer_fired c",
+        "run_completed",
+    ]
+
+
+@pytest.mark.parametrize("cold", [False, True])
+def test_nothing_is_due_because_of_what_is_over(cold: bool) -> None:
+    """The time-out of a signal that came in time is none of the run's moments any more."""
+
+    def body(run: RunContext) -> Gen:
+        yield Wait(unit=UnitKey.of("a"), signal=lambda: "go", timeout_ms=86_400_000)
+        yield Wait(unit=UnitKey.of("b"), signal=lambda: "on", timeout_ms=None)
+        return done()
+
+    world = World(body)
+    world.keeps = not cold
+    assert world.advance().resume_at_ms == world.now_ms + 86_400_000
+    world.deliver(MessageKind.SIGNAL, "go")
+    transition = world.advance()
+    assert transition.release
+    assert (transition.resume_at_ms, transition.claim_at_ms) == (None, None)
+
+
+@pytest.mark.parametrize("cold", [False, True])
+def test_branches_that_wait_for_one_signal_are_asked_in_the_order_of_the_program(
+    cold: bool,
+) -> None:
+    """Also after a replay, which comes to what has a time-out first."""
+
+    def body(run: RunContext) -> Gen:
+        plain = Wait(unit=UnitKey.of("plain"), signal=lambda: "go", timeout_ms=None)
+        timed = Wait(unit=UnitKey.of("timed"), signal=lambda: "go", timeout_ms=60_000)
+        yield First(steps=(plain, timed))
+        return done()
+
+    world = World(body)
+    world.keeps = not cold
+    world.advance()
+    world.crash()
+    world.advance()  # replayed without the message
+    world.deliver(MessageKind.SIGNAL, "go")
+    world.advance()
+    assert "signal_consumed plain" in world.kinds()
+
+
 def test_a_late_success_of_the_loser_is_recorded_and_replay_keeps_the_winner() -> None:
     def body(run: RunContext) -> Gen:
         won = yield First(steps=(call("slow"), call("fast")))

@@ -110,6 +110,7 @@ class World:
         self.arrived = 0
         self.seen = 0
         self.held: Held | None = None
+        self.keeps = False  # what it gives up, warm
         self.out: list[Attempt] = []
         self.stopped: list[AttemptKey] = []
         self.calls: list[str] = []
@@ -162,7 +163,7 @@ class World:
         self.out = [a for a in self.out if a.key not in transition.stop]
         self.stopped += transition.stop
         self.sent += transition.messages
-        if transition.release or transition.ended:
+        if transition.ended or (transition.release and not self.keeps):
             self.crash()
         return transition
 

@@ -36,7 +36,7 @@ class Host:
     ``renew_in_thread`` False renews leases on the main loop, which only a simulated loop that
     nothing can block may do. ``lead_s`` is how long before a moment its commit is sent where
     nothing else goes on. The store refuses it if that was too early; then it has woken up whatever
-    the next one needs, which takes a third of the time. ``calling(run_id, attempt, call)`` stands
+    the next one needs, so that it takes less. ``calling(run_id, attempt, call)`` stands
     around each call of a handler: it awaits ``call()`` for the handler's value, and gives it on.
     ``driving(body, call)`` stands around each stretch of a body of code in the same way;
     ``body.close()`` drops it.
