@@ -17,7 +17,7 @@ from benchmarks.report import Row, emit, machine, table
 from durable_core import StepContext, Workflow, WorkflowContext, step, workflow
 from durable_core.codec.payload import JsonCodec
 from durable_core.codec.records import entry_from_record, entry_to_record
-from durable_core.engine.body import hidden
+from durable_core.engine.worker.body import hidden
 from durable_core.kernel.event import AttemptSucceeded
 from durable_core.kernel.journal import Journal
 from durable_core.kernel.limits import Limits

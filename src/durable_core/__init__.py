@@ -2,14 +2,14 @@
 
 from .codec.layers import ZlibLayer
 from .codec.payload import Codec, JsonCodec
+from .engine.client.exporting import RunExport
+from .engine.client.info import JournalEntry, RunInfo, Wait
+from .engine.client.run import Run
+from .engine.client.starting import Start
 from .engine.clock import Host
 from .engine.engine import Engine, Worker
-from .engine.exporting import RunExport
-from .engine.info import JournalEntry, RunInfo, Wait
 from .engine.observer import Observer
 from .engine.retention import Retention
-from .engine.run import Run
-from .engine.starting import Start
 from .errors import (
     DefinitionError,
     DuplicateRunError,

@@ -9,7 +9,7 @@ import pytest
 from tests.engine.stage import FaultyStore
 
 from durable_core.engine.clock import StoreClock
-from durable_core.engine.committer import Committer
+from durable_core.engine.worker.committer import Committer
 from durable_core.errors import StoreUnavailableError
 from durable_core.kernel.value import NULL
 from durable_core.store import (

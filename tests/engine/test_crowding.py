@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from durable_core.engine.crowding import FIRST_S, LONGEST_S, Crowding
+from durable_core.engine.worker.crowding import FIRST_S, LONGEST_S, Crowding
 
 
 def entropy(share: int) -> Crowding:

@@ -11,8 +11,8 @@ import pytest
 from tests.engine.stage import PATIENCE_S, Stage
 
 from durable_core import Engine, Start, StepContext, Workflow
-from durable_core.engine import worker as worker_module
 from durable_core.engine.observer import RunClaimed
+from durable_core.engine.worker import worker as worker_module
 from durable_core.errors import StoreUnavailableError
 from durable_core.store import (
     ClaimBatch,

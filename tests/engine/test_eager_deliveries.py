@@ -12,8 +12,8 @@ from tests.engine.stage import PATIENCE_S, Stage
 from tests.engine.test_eager import LONG, LOST, REFUSED, caught_up, listening
 
 from durable_core import Engine, Run, StepContext, Suspend, Workflow
-from durable_core.engine import worker as worker_module
 from durable_core.engine.observer import LeaseLost, RunClaimed
+from durable_core.engine.worker import worker as worker_module
 from durable_core.errors import StoreUnavailableError
 from durable_core.store import Commit, Delivery, Store
 
@@ -440,7 +440,7 @@ async def test_a_lease_that_cannot_be_looked_at_expires(
     stage: Stage, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And its place is free again."""
-    monkeypatch.setattr("durable_core.engine.retrying.PATIENCE_S", 0.0)
+    monkeypatch.setattr("durable_core.engine.client.retrying.PATIENCE_S", 0.0)
     async with working(stage, scene, lease=0.5, concurrency=1) as engine:
         run = await scene.idle(stage, engine)
         scene.log.after, scene.log.looking = lost, refused

@@ -26,10 +26,10 @@ from tests.engine.test_eager_deliveries import (
 )
 
 from durable_core import Engine, Run, StepContext, Suspend, Workflow, workflow
-from durable_core.engine import worker as worker_module
-from durable_core.engine.foreseeing import KEPT
 from durable_core.engine.observer import LeaseLost
-from durable_core.engine.runner import Runner
+from durable_core.engine.worker import worker as worker_module
+from durable_core.engine.worker.foreseeing import KEPT
+from durable_core.engine.worker.runner import Runner
 from durable_core.errors import StoreUnavailableError
 
 Ctx = StepContext[Any, Any]
@@ -406,7 +406,7 @@ async def test_who_speaks_of_the_last_lease_is_not_heard_of_the_next(
         assert run.id in result.lost
         await engine.signal(run.id, "go")
         await asyncio.wait_for(gate.reached.wait(), PATIENCE_S)
-        worker._renewed(result, [before])
+        worker._held._renewed(result, [before])
         gate.opened.set()
         await woken(scene, run)
     assert not [event for event in stage.watch.events if isinstance(event, LeaseLost)]

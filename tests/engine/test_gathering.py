@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from durable_core.engine.gathering import BATCH, Gathering
+from durable_core.engine.client.gathering import BATCH, Gathering
 from durable_core.errors import DurableError, StoreUnavailableError
 from durable_core.kernel.value import NULL
 from durable_core.store import CreateResult, NewRun, Store

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from durable_core.engine.lease import LeaseKeeper
+from durable_core.engine.worker.lease import LeaseKeeper
 from durable_core.testing.memory import MemoryStore
 
 

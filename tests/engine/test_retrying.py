@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from durable_core import DuplicateRunError, Engine, Workflow
+from durable_core.engine.client.retrying import PATIENCE_S
 from durable_core.engine.clock import Host
-from durable_core.engine.retrying import PATIENCE_S
 from durable_core.errors import StoreUnavailableError
 from durable_core.store import CreateResult, DeliverVerdict, Message, NewRun, RunRecord
 from durable_core.testing.memory import MemoryStore

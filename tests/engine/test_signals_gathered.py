@@ -13,8 +13,8 @@ import pytest
 from tests.engine.stage import PATIENCE_S, Watch
 
 from durable_core import Engine, Host, Limits, StepContext, Suspend, Workflow
-from durable_core.engine.gathering import BATCH
-from durable_core.engine.retrying import PATIENCE_S as PATIENCE_OF_A_CALL_S
+from durable_core.engine.client.gathering import BATCH
+from durable_core.engine.client.retrying import PATIENCE_S as PATIENCE_OF_A_CALL_S
 from durable_core.errors import (
     DurableError,
     LimitExceededError,

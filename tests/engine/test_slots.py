@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from durable_core import JsonCodec, Limits, Workflow
-from durable_core.engine.attempts import Surroundings
 from durable_core.engine.clock import StoreClock
 from durable_core.engine.observer import Observers
-from durable_core.engine.slots import Slots
+from durable_core.engine.worker.attempts import Surroundings
+from durable_core.engine.worker.slots import Slots
 from durable_core.kernel.event import AttemptStopped
 from durable_core.kernel.ids import UnitKey
 from durable_core.kernel.journal import Journal

@@ -15,7 +15,7 @@ import pytest
 from tests.engine.stage import AT_ONCE, PATIENCE_S, Stage, Watch, execute
 
 from durable_core import Engine, Host, Limits, RunCancelled, StepContext, Workflow
-from durable_core.engine.lease import Holder, LeaseKeeper
+from durable_core.engine.worker.lease import Holder, LeaseKeeper
 from durable_core.errors import StoreUnavailableError
 from durable_core.store import (
     ClaimBatch,
@@ -160,7 +160,7 @@ async def test_a_committed_end_is_told_although_the_lease_was_lost_before_the_an
         async def commit(self, commits: Sequence[Commit]) -> CommitResult:
             result = await super().commit(commits)
             if commits[0].finished:
-                for runner in list(worker._running._held.values()):  # type: ignore[union-attr]
+                for runner in list(worker._running._held):  # type: ignore[union-attr]
                     runner.lease_is_gone()
                     runner.lose("as in a renewal that crossed")
             return result

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.kit.planting import Edit, Mutant
 
 KERNEL = "durable_core.kernel"
-ENGINE = "durable_core.engine"
+WORKER = "durable_core.engine.worker"
 
 SAGAS = (
     Mutant(
@@ -165,7 +165,7 @@ ATTEMPTS = (
     Mutant(
         "too late, and accepted",
         "an attempt that was given up is reported again when it ends, as if it were the next",
-        (Edit(f"{ENGINE}.attempts:Call._report", "if not self._reported:", "if True:"),),
+        (Edit(f"{WORKER}.attempts:Call._report", "if not self._reported:", "if True:"),),
         bug=52,
         first="too late",
     ),
@@ -187,11 +187,11 @@ ATTEMPTS = (
         "the next handlers begin before what went before is durable",
         (
             Edit(
-                f"{ENGINE}.runner:Runner._decide_and_commit",
+                f"{WORKER}.runner:Runner._decide_and_commit",
                 "self._busy = True",
                 "self._busy = True; self._act(transition)",
             ),
-            Edit(f"{ENGINE}.runner:Runner.applied", "self._act(transition)", "pass"),
+            Edit(f"{WORKER}.runner:Runner.applied", "self._act(transition)", "pass"),
         ),
         bug=12,
         first="saga",
@@ -200,7 +200,7 @@ ATTEMPTS = (
         "every unit once more",
         "after a claim the handler of the last completed unit is called again",
         (Edit(
-            f"{ENGINE}.adopting:_whole_journal",
+            f"{WORKER}.adopting:_whole_journal",
             "return entries",
             "return [entry for entry in entries if entry.kind != 'unit_completed']",
         ),),
@@ -336,7 +336,7 @@ CANCELS = (
         "cancel lost meanwhile",
         "messages that come while a handler is at work are taken for seen, and dropped",
         (Edit(
-            f"{ENGINE}.runner:Runner._take",
+            f"{WORKER}.runner:Runner._take",
             "self._events.append(message_arrived(record))",
             "self._out or self._events.append(message_arrived(record))",
         ),),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.kit.planting import Edit, Mutant
 
-ENGINE = "durable_core.engine"
+WORKER = "durable_core.engine.worker"
 STATE = "durable_core.testing.memory_state:State"
 RUN = "durable_core.testing.memory_state:StoredRun"
 STORE = "durable_core.testing.memory:MemoryStore"
@@ -92,7 +92,7 @@ LEASES = (
         "a run that rests sends what time decides at once, and the store takes it",
         (
             Edit(
-                f"{ENGINE}.runner:Runner._act",
+                f"{WORKER}.runner:Runner._act",
                 "max(0.0, delay_s - self._surface.lead_s)",
                 "0.0",
             ),

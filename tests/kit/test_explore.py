@@ -13,7 +13,7 @@ import pytest
 from durable_core import DurableError, Retry, Workflow
 from durable_core.codec import records
 from durable_core.engine import mapping
-from durable_core.engine.runner import Runner
+from durable_core.engine.worker.runner import Runner
 from durable_core.kernel import decide, ending, fold, saga
 from durable_core.kernel.journal import AttemptFailed
 from durable_core.kernel.value import Payload
@@ -337,7 +337,7 @@ def claims_early(patch: pytest.MonkeyPatch) -> None:
 def messages_stay_in_the_inbox(patch: pytest.MonkeyPatch) -> None:
     commit_of = mapping.commit_of
     patch.setattr(
-        "durable_core.engine.runner.commit_of",
+        "durable_core.engine.worker.runner.commit_of",
         lambda *args: attrs.evolve(commit_of(*args), consumed=()),
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.kit.planting import Edit, Mutant
 
 ENGINE = "durable_core.engine"
+WORKER = "durable_core.engine.worker"
+CLIENT = "durable_core.engine.client"
 STATE = "durable_core.testing.memory_state:State"
 
 COMMITS = (
@@ -12,7 +14,7 @@ COMMITS = (
         "unknown taken as written",
         "a commit of unknown outcome counts as applied",
         (Edit(
-            f"{ENGINE}.committer:Committer._try",
+            f"{WORKER}.committer:Committer._try",
             "found = await self._store.settled(writing.commits_left)",
             "found = [CommitVerdict.APPLIED for _ in writing.commits_left]",
         ),),
@@ -23,7 +25,7 @@ COMMITS = (
         "a commit of unknown outcome is sent again, and the store does not look where it goes",
         (
             Edit(
-                f"{ENGINE}.committer:Committer._write",
+                f"{WORKER}.committer:Committer._write",
                 "writing.unsure or error.outcome_unknown",
                 "False",
             ),
@@ -35,7 +37,7 @@ COMMITS = (
         "refused taken as written",
         "a batch that the store refuses counts as applied",
         (Edit(
-            f"{ENGINE}.committer:Committer._write",
+            f"{WORKER}.committer:Committer._write",
             "failed: Exception = error\n",
             "return [CommitVerdict.APPLIED for _ in commits]\n",
         ),),
@@ -46,12 +48,12 @@ COMMITS = (
         "whose commit met an error is never answered",
         (
             Edit(
-                f"{ENGINE}.committer:Committer._write",
+                f"{WORKER}.committer:Committer._write",
                 "failed: Exception = error\n",
                 "break\n",
             ),
             Edit(
-                f"{ENGINE}.committer:Committer._flush",
+                f"{WORKER}.committer:Committer._flush",
                 "answer(verdict)",
                 "verdict is None or answer(verdict)",
             ),
@@ -62,7 +64,7 @@ COMMITS = (
         "warm after a conflict",
         "the run is kept in memory after a commit that was not applied",
         (Edit(
-            f"{ENGINE}.runner:Runner.answered",
+            f"{WORKER}.runner:Runner.answered",
             "self.lose(",
             "self._soon() if self.run_id else (",
         ),),
@@ -71,7 +73,7 @@ COMMITS = (
     Mutant(
         "the last entry is not read",
         "a journal is read without its last entry",
-        (Edit(f"{ENGINE}.adopting:_whole_journal", "return entries", "return entries[:-1]"),),
+        (Edit(f"{WORKER}.adopting:_whole_journal", "return entries", "return entries[:-1]"),),
         bug=11,
     ),
 )  # fmt: skip
@@ -80,32 +82,34 @@ WORKERS = (
     Mutant(
         "an eager start is not adopted",
         "what a worker created with its lease it does not work on",
-        (Edit(f"{ENGINE}.eager:Places.take", "if result.created and", "if not result and"),),
+        (Edit(f"{WORKER}.eager:Places.take", "if result.created and", "if not result and"),),
         bug=15,
     ),
     Mutant(
         "a lost start keeps its lease",
         "an eager start whose answer was lost is not given up",
-        (Edit(f"{ENGINE}.eager:Places.give_up", "for run_id in self._ids:", "for run_id in ():"),),
+        (Edit(f"{WORKER}.eager:Places.give_up", "for run_id in self._ids:", "for run_id in ():"),),
         bug=15,
     ),
     Mutant(
         "any lease is adopted",
         "who starts a run again works on it beside the worker that has it",
-        (Edit(f"{ENGINE}.eager:Places.take", "result.created and result", "result"),),
+        (Edit(f"{WORKER}.eager:Places.take", "result.created and result", "result"),),
         bug=8,
     ),
     Mutant(
         "a woken run is not adopted",
         "what a worker leased by a delivery it does not work on",
-        (Edit(f"{ENGINE}.eager:Seats.take", "if not self._kept.closed:", "if self._kept.closed:"),),
+        (Edit(
+            f"{WORKER}.eager:Seats.take", "await self._worker.adopt(claimed, self._asked)", "pass"
+        ),),
         bug=15,
         first="signals in order",
     ),
     Mutant(
         "a lost delivery keeps its lease",
         "a lease that was given by a delivery whose answer was lost is not given up",
-        (Edit(f"{ENGINE}.eager:Seats.give_up", "for record in records:", "for record in ():"),),
+        (Edit(f"{WORKER}.eager:Seats.give_up", "for record in records:", "for record in ():"),),
         bug=15,
         first="signals in order",
     ),
@@ -113,7 +117,7 @@ WORKERS = (
         "a foreseen run is not gone on with",
         "what landed with a message is forgotten, and its lease is left to expire",
         (Edit(
-            f"{ENGINE}.delivering:Delivering._take", "foresight.came_true()", "foresight.forget()"
+            f"{CLIENT}.delivering:Delivering._take", "foresight.came_true()", "foresight.forget()"
         ),),
         bug=15,
         first="talk",
@@ -122,7 +126,7 @@ WORKERS = (
         "foreseen in vain",
         "what was foreseen for a message is acted upon, whether or not it landed",
         (Edit(
-            f"{ENGINE}.delivering:Delivering._take",
+            f"{CLIENT}.delivering:Delivering._take",
             "if foresight is not None and delivery.foreseen is CommitVerdict.APPLIED:",
             "if foresight is not None:",
         ),),
@@ -133,7 +137,7 @@ WORKERS = (
         "leases are not renewed",
         "a handler that takes longer than a lease loses its run",
         (Edit(
-            f"{ENGINE}.lease:LeaseKeeper.hold",
+            f"{WORKER}.lease:LeaseKeeper.hold",
             "self._leases.put(run_id, holder, since)",
             "return",
         ),),
@@ -142,15 +146,15 @@ WORKERS = (
     Mutant(
         "a lease lasts for ever",
         "a worker that was frozen past its lease begins handlers, and does not ask",
-        (Edit(f"{ENGINE}.lease:_Leases.lasts", "and now < held.since + self.lease_s", ""),),
+        (Edit(f"{WORKER}.lease:_Leases.lasts", "and now < held.since + self.lease_s", ""),),
         bug=11,
     ),
     Mutant(
         "a lost lease is not noticed",
         "who is told that its lease is lost goes on",
         (
-            Edit(f"{ENGINE}.runner:Runner.lease_is_gone", "if not self._busy:", "if False:"),
-            Edit(f"{ENGINE}.runner:Runner.lose", "if not self.closed:", "if False:"),
+            Edit(f"{WORKER}.runner:Runner.lease_is_gone", "if not self._busy:", "if False:"),
+            Edit(f"{WORKER}.runner:Runner.lose", "if not self.closed:", "if False:"),
         ),
         bug=11,
     ),
@@ -158,7 +162,7 @@ WORKERS = (
         "any verdict will do",
         "a runner goes on after a refused commit, as if it had been applied",
         (Edit(
-            f"{ENGINE}.runner:Runner.answered",
+            f"{WORKER}.runner:Runner.answered",
             "if verdict is CommitVerdict.APPLIED:",
             "if True:",
         ),),
@@ -168,7 +172,7 @@ WORKERS = (
         "drain hands nothing back",
         "a worker that stops leaves its leases to expire",
         (Edit(
-            f"{ENGINE}.runner:Runner._hand_back_when_idle",
+            f"{WORKER}.runner:Runner._hand_back_when_idle",
             "self._hand_back(self.held.length, self.held.generation)",
             "self.drop()",
         ),),
@@ -189,7 +193,7 @@ WORKERS = (
         "a claim is cut off",
         "a worker that stops cancels the claim under way",
         (Edit(
-            f"{ENGINE}.worker:Worker._drain",
+            f"{WORKER}.worker:Worker._drain",
             "await ended([self._claims.task], self._grace_s + STORE_GRACE_S)",
             "self._claims.task.cancel()",
         ),),

@@ -13,7 +13,7 @@ import pytest
 from tests.postgres_kit import MAJORS, own_database
 
 from durable_core import Engine, Workflow
-from durable_core.engine.exporting import RunExport
+from durable_core.engine.client.exporting import RunExport
 from durable_core.engine.observer import RunSuspended
 from durable_core.testing import replay
 from durable_core.testing.postgres import NO_POSTGRES

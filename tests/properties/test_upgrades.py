@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from durable_core import Workflow
-from durable_core.engine.exporting import RunExport
+from durable_core.engine.client.exporting import RunExport
 from durable_core.kernel.journal import ChildFailed, UnitFailed
 from durable_core.testing.generated import Generated, Gives
 from durable_core.testing.replay import exported, replay

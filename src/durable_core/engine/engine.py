@@ -18,23 +18,23 @@ from ..kernel.limits import Limits
 from ..kernel.policy import Duration
 from ..workflow.registry import Definition, Lowering, Registry
 from . import arguments
-from .body import BodyLog, hidden_by
-from .client import Client
+from .client.client import Client
+from .client.creating import Creating
+from .client.gathering import Gathering
+from .client.info import Reader
+from .client.messaging import Outbox
 from .clock import Host, StoreClock
-from .creating import Creating
-from .gathering import Gathering
-from .info import Reader
 from .lifespan import Lifespan, checked
 from .listener import Listener
 from .local import Local
-from .messaging import Outbox
 from .observer import Observer, Observers
 from .retention import Retention, retention_of
 from .shared import Shared, WorkerOptions
 from .shielded import to_the_end
 from .store_url import store_from
 from .waiting import Ends
-from .worker import Worker as RunningWorker
+from .worker.body import BodyLog, hidden_by
+from .worker.worker import Worker as RunningWorker
 
 LEAST_LEASE_MS = 100
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from ..store import NewRun
-from .eager import Places, Seats
 from .waiting import Completed
+from .worker.eager import Places, Seats
 
 
 class Neighbour(Protocol):

@@ -14,8 +14,8 @@ import attrs
 
 from ..codec.payload import Codec, JsonCodec
 from ..codec.records import entry_from_record
-from ..engine import exporting
-from ..engine.exporting import RunExport
+from ..engine.client import exporting
+from ..engine.client.exporting import RunExport
 from ..errors import DurableError, EncodingError, NondeterminismError
 from ..kernel import journal as j
 from ..kernel.fold import Fold

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from ..codec.records import entry_from_record, failure_from_text
-from ..engine.info import JournalEntry, Reader, RunInfo, Wait
+from ..engine.client.info import JournalEntry, Reader, RunInfo, Wait
 from ..errors import DurableError
 from ..kernel.failure import Failure
 from ..kernel.journal import AttemptFailed, CompensationAttemptFailed, Entry, RunCompleted

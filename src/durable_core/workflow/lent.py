@@ -1,7 +1,7 @@
 """Lent: what a body of code is lent by whoever drives it: a log, and shelter from the event loop.
 
-Both are the engine's (``engine/body.py``): on this floor there is neither. Where a program is only
-replayed, nobody listens and nothing is hidden.
+Both are the engine's (``engine/worker/body.py``): on this floor there is neither. Where a program
+is only replayed, nobody listens and nothing is hidden.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import os
 import sys
 
 from durable_core import Engine
-from durable_core.engine.exporting import RunExport
+from durable_core.engine.client.exporting import RunExport
 from durable_core.errors import DurableError
 
 from ..databases import Database

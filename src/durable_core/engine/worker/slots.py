@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from ..kernel.event import AttemptStopped
-from ..kernel.outcome import Attempt, AttemptKey
+from ...kernel.event import AttemptStopped
+from ...kernel.outcome import Attempt, AttemptKey
 from .attempts import Call, Reporter, Surroundings
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from ..store import CreateResult, NewRun
-from .observer import RunStarted
+from ...store import CreateResult, NewRun
+from ..observer import RunStarted
+from ..shared import Shared
+from ..shielded import ended
+from ..waiting import Ends
 from .retrying import PATIENCE_S
-from .shared import Shared
-from .shielded import ended
-from .waiting import Ends
 
 
 class Creating:

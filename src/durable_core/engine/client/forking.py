@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import attrs
 
-from ..errors import DurableError
-from ..kernel import journal as j
-from ..kernel.fold import Fold
-from ..kernel.ids import UnitKey
-from ..kernel.tables import UNIT_ENDED, UNIT_KINDS, UNIT_MOVES, UnitStatus
+from ...errors import DurableError
+from ...kernel import journal as j
+from ...kernel.fold import Fold
+from ...kernel.ids import UnitKey
+from ...kernel.tables import UNIT_ENDED, UNIT_KINDS, UNIT_MOVES, UnitStatus
 
 
 def inherited(run_id: str, entries: Sequence[j.Entry], from_step: str) -> tuple[j.Entry, ...]:

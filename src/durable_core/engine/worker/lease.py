@@ -26,8 +26,8 @@ from typing import Protocol
 
 import attrs
 
-from ..errors import DurableError
-from ..store import Lease, RenewResult, Store
+from ...errors import DurableError
+from ...store import Lease, RenewResult, Store
 
 log = logging.getLogger("durable.lease")
 

@@ -24,20 +24,20 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from ..errors import DurableError
-from ..kernel.empty import NO_LIST
-from ..kernel.event import AttemptStopped, Event
-from ..kernel.invariants import check_transition
-from ..kernel.nearness import is_claimable
-from ..kernel.outcome import Transition
-from ..kernel.reports import Report
-from ..kernel.run import RunStatus
-from ..kernel.transition import Held
-from ..store import Commit, CommitVerdict, InboxRecord, Lease, RunRecord, Store
+from ...errors import DurableError
+from ...kernel.empty import NO_LIST
+from ...kernel.event import AttemptStopped, Event
+from ...kernel.invariants import check_transition
+from ...kernel.nearness import is_claimable
+from ...kernel.outcome import Transition
+from ...kernel.reports import Report
+from ...kernel.run import RunStatus
+from ...kernel.transition import Held
+from ...store import Commit, CommitVerdict, InboxRecord, Lease, RunRecord, Store
+from ..clock import AGAIN_S, Backoff, StoreClock
+from ..mapping import commit_of, hand_back, message_arrived, texts_of
 from .attempts import Call
-from .clock import AGAIN_S, Backoff, StoreClock
 from .committer import Answer
-from .mapping import commit_of, hand_back, message_arrived, texts_of
 from .resting import Resting
 from .slots import Slots
 

@@ -18,42 +18,28 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
-from ..errors import DurableError, StoreUnavailableError
-from ..kernel.outcome import Transition
-from ..kernel.program import ProgramFactory
-from ..kernel.reports import Report
-from ..kernel.run import RunStatus
-from ..store import (
-    MARKS,
-    ClaimedRun,
-    Commit,
-    CommitVerdict,
-    Message,
-    NewRun,
-    RenewResult,
-)
-from .adopting import given_back, opened
+from ...kernel.outcome import Transition
+from ...kernel.program import ProgramFactory
+from ...kernel.reports import Report
+from ...store import ClaimedRun, Commit, Message, NewRun
+from ..clock import Backoff
+from ..retention import Pruner
+from ..shared import Shared, WorkerOptions
+from ..shielded import ended, to_the_end
+from .adopting import Adopting
 from .asking import Asked, Asking
 from .attempts import Call, Surroundings
 from .claiming import Claims
-from .clock import Backoff
 from .committer import Answer, Committer
-from .complaints import Complaints
 from .eager import Kept, Places, Seats, new_epoch
-from .foreseeing import Foresight, WarmRuns, foresight
-from .inboxes import Inboxes
-from .lease import Holder, LeaseKeeper
-from .observer import LeaseLost, RunClaimed, RunFinished, RunSuspended
+from .foreseeing import Foresight, WarmRuns
+from .held_runs import HeldRuns
+from .news import News
 from .reach import Reach, new_mark
 from .resting import Resting
-from .retention import Pruner
 from .runner import Runner
-from .shared import Shared, WorkerOptions
-from .shielded import ended, to_the_end
 from .slots import Slots
 from .transact import transact
-from .unreadable import held_or_terminated
-from .waiting import Completed
 
 log = logging.getLogger("durable.worker")
 
@@ -78,62 +64,51 @@ class Worker:
         self.clock = shared.clock
         self.draining = False
         self.store = shared.store
-        self._shared = shared
+        self.resting: Resting[Runner] = Resting()
         self._programs = programs
         self._limits = shared.limits
-        self._observers = shared.observers
         self._host = shared.host
         self._concurrency = options.concurrency
-        self._reach = Reach.of(options, shared.registry, shared.limits, shared.host.entropy)
         self._grace_s = options.grace.total_seconds()
         self._local = shared.local
         self._listener = shared.listener
-        self._held: dict[str, Runner] = {}
-        self._suspects: set[str] = set()
-        self._told: set[str] = set()  # held runs that may have got mail
-        self._kept = Kept()
-        self._warm = WarmRuns()
-        self._asking = Asking()
+        self._turns: list[Runner] = []
         self._empty = asyncio.Event()
-        self._complaints = Complaints(log)
         self._hurried = False  # whoever drains it was cancelled: no more grace
-        self._inboxes = Inboxes(shared.store, self._held, log)
-        self.resting: Resting[Runner] = Resting()
         self._executor: Executor | None = None
+        entropy = shared.host.entropy
+        self._reach = Reach.of(options, shared.registry, shared.limits, entropy)
+        self._news = News(self.name, shared.local, shared.observers)
+        self._held = HeldRuns(shared, self._reach, self._news, self.mail)
+        self._warm = WarmRuns()
+        self._kept = Kept()
+        self._asking = Asking()
+        self._adopting = Adopting(
+            self.name, self, shared, programs, self._held, self._warm, self._news
+        )
         self._around = Surroundings(
             codec=shared.codec,
             limits=shared.limits,
             clock=shared.clock,
             deps=deps,
             executor=self._threads,
-            entropy=shared.host.entropy,
+            entropy=entropy,
             observers=shared.observers,
             transaction_ms=max(1, self._reach.lease_ms // 3),
             calling=shared.host.calling,
         )
-        self._turns: list[Runner] = []
         self._claims = Claims(
-            shared.store, shared.clock, self._reach, self, entropy=shared.host.entropy, log=log
+            shared.store, shared.clock, self._reach, self, entropy=entropy, log=log
         )
         self.slots = Slots(options.concurrency, self._around, self._claims.made_room)
         self._committer = Committer(
             shared.store,
             shared.clock,
-            entropy=shared.host.entropy,
+            entropy=entropy,
             patience_s=self.patience_s,
-            on_mail=self._inboxes.came,
+            on_mail=self._held.inboxes.came,
         )
-        self._keeper = LeaseKeeper(
-            shared.store,
-            lease_ms=self._reach.lease_ms,
-            stall_limit_s=shared.limits.loop_stall_limit.total_seconds(),
-            on_result=self._renewed,
-            on_expired=self._expired,
-            in_thread=shared.host.renew_in_thread,
-        )
-        self._pruner = Pruner(
-            options.name, shared.store, options.retention, entropy=shared.host.entropy
-        )
+        self._pruner = Pruner(options.name, shared.store, options.retention, entropy=entropy)
 
     # --- its life ------------------------------------------------------------------------------
 
@@ -174,29 +149,30 @@ class Worker:
         loop = asyncio.get_running_loop()
         grace_ends_at = loop.time() + self._grace_s
         cancel_grace_s = self._limits.cancel_grace.total_seconds()
-        for runner in list(self._held.values()):
+        for runner in self._held:
             runner.drain()
         # A claim is not cancelled: what it leased would be lost for a lease.
         await ended([self._claims.task], self._grace_s + STORE_GRACE_S)
         await self._kept.until_none(STORE_GRACE_S)  # nor is what is being created
-        for runner in list(self._held.values()):
+        for runner in self._held:
             runner.drain()
         if not self._hurried:
             await self._until_empty(grace_ends_at - loop.time())
-        for runner in list(self._held.values()):
+        for runner in self._held:
             runner.drain(now=True)
         await self._until_empty(cancel_grace_s + STORE_GRACE_S)
-        for runner in list(self._held.values()):
+        for runner in self._held:
             log.warning(
                 "run %s could not be handed back; it goes on when its lease has expired",
                 runner.run_id,
             )
             runner.drop()
         self._kept.close()
+        self._held.closed = True
         self._warm.clear()
         await self._committer.close(STORE_GRACE_S)
-        await ended([self._inboxes.task, self._pruner.task], STORE_GRACE_S)
-        await self._keeper.stop()
+        await ended([self._held.inboxes.task, self._pruner.task], STORE_GRACE_S)
+        await self._held.keeper.stop()
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
@@ -238,26 +214,7 @@ class Worker:
         """Messages were delivered to these runs: look, for those held here, or about to be."""
         run_ids = list(run_ids)
         self._asking.told(run_ids)
-        self._look(run_ids)
-
-    def _look(self, run_ids: Iterable[str]) -> None:
-        held = [run_id for run_id in run_ids if run_id in self._held]
-        self._told.update(held)
-        self._inboxes.look(held)
-
-    def _expired(self, holders: Iterable[Holder]) -> None:
-        for holder in holders:
-            runner = self._held.get(holder.lease.run_id)
-            if runner is holder:
-                runner.lose("it could not be renewed in time")
-
-    def _renewed(self, result: RenewResult, lost: Iterable[Holder]) -> None:
-        self.clock.set(result.now_ms)
-        for holder in lost:
-            runner = self._held.get(holder.lease.run_id)
-            if runner is holder:
-                runner.lease_is_gone()
-        self.mail(result.mail)
+        self._held.look(run_ids)
 
     # --- what claims need (claiming.Claimant) ----------------------------------------------------
 
@@ -268,11 +225,11 @@ class Worker:
 
     def may_take_a_suspect(self) -> bool:
         """One at a time, so that a run which kills its workers takes no other suspect along."""
-        return not self._suspects
+        return not self._held.has_a_suspect
 
     def ask(self) -> Asked:
         """A call that may lease runs is made now."""
-        return self._asking.begin(self._keeper.now())
+        return self._asking.begin(self._held.keeper.now())
 
     def answered(self, asked: Asked) -> None:
         """All that it leased was taken over."""
@@ -282,105 +239,21 @@ class Worker:
         """Something may have changed through another connection."""
         self.wake()
         self._asking.heard()
-        self._look(self._held)
+        self._held.look_at_all()
+
+    async def adopt(self, claimed: ClaimedRun, asked: Asked) -> None:
+        """Take over a run that this call leased; never raises."""
+        await self._adopting.adopt(claimed, asked)
 
     # --- what places need (eager.Adopter) --------------------------------------------------------
+
+    def foresee(self, message: Message, mark: int, asked: Asked) -> Foresight | None:
+        """What a warm run makes of this message, under the lease that this call asks for."""
+        return self._adopting.foresee(message, mark, asked)
 
     def places_are_free(self) -> None:
         """There may be room again."""
         self._claims.made_room()
-
-    # --- adopting a claimed run ------------------------------------------------------------------
-
-    async def adopt(self, claimed: ClaimedRun, asked: Asked) -> None:
-        """One run's trouble must not keep the others of its batch from being adopted."""
-        try:
-            await self._adopt(claimed, asked.since)
-            if asked.may_have_missed(claimed.run.run_id):
-                self._look((claimed.run.run_id,))
-        except Exception as error:
-            self._complaints.say(f"worker {self.name} cannot adopt a run, and tries on", error)
-            runner = self._held.get(claimed.run.run_id)
-            if runner is not None and runner.epoch == claimed.run.epoch:
-                runner.drop()
-            self.submit(given_back(claimed, self.clock.now_ms()), lambda verdict: None)
-
-    async def _adopt(self, claimed: ClaimedRun, since: float) -> None:
-        record = claimed.run
-        if not self._makes_way(record.run_id, record.epoch):
-            return
-        try:
-            held = await opened(claimed, self._shared, self._programs)
-        except StoreUnavailableError:
-            raise
-        except DurableError as error:
-            self._park(claimed, error)
-            return
-        runner = Runner(self, record, held)
-        if record.deaths >= self._reach.suspect_deaths:
-            self._suspects.add(record.run_id)
-        self._hold(runner, since)
-        try:
-            runner.begin(claimed.inbox, record.updated_at_ms)
-        except DurableError as error:
-            runner.drop()
-            self._park(claimed, error)
-
-    def _makes_way(self, run_id: str, epoch: int) -> bool:
-        """False if the answer that gave this epoch took longer than its lease, and was overtaken by
-        a claim's. Two epochs that differ by their marks alone found the run in the same state: the
-        store has lost the former."""
-        before = self._held.get(run_id)
-        if before is not None and before.epoch // MARKS > epoch // MARKS:
-            return False
-        if before is not None:
-            before.lose("it had expired, and was claimed again")
-        return True
-
-    def _hold(self, runner: Runner, since: float) -> None:
-        self._warm.forget(runner.run_id)
-        self._held[runner.run_id] = runner
-        self._keeper.hold(runner.run_id, runner, since)
-        if self._observers:
-            self._observers.tell(
-                RunClaimed(
-                    run_id=runner.run_id,
-                    workflow=runner.workflow,
-                    worker=self.name,
-                    deaths=runner.held.run.deaths,
-                )
-            )
-
-    def foresee(self, message: Message, mark: int, asked: Asked) -> Foresight | None:
-        """What a warm run makes of this message, under the lease that this call asks for."""
-        kept, now_ms = self._warm.take(message.run_id), self.clock.now_ms()
-        if kept is None:
-            return None
-        last, before_ms = kept
-
-        def hold(runner: Runner) -> bool:
-            if self._kept.closed or not self._makes_way(runner.run_id, runner.epoch):
-                return False
-            self._hold(runner, asked.since)
-            if asked.may_have_missed(runner.run_id):
-                self._look((runner.run_id,))
-            return True
-
-        return foresight(last, message, mark, now_ms, before_ms, hold)
-
-    def _park(self, claimed: ClaimedRun, error: DurableError) -> None:
-        """What is stored of it cannot be read: hold it, and go on with the others."""
-        record = claimed.run
-        log.error("run %s cannot be decoded, and is held: %s", record.run_id, error)
-        commit = held_or_terminated(claimed, error, limits=self._limits, now_ms=self.clock.now_ms())
-
-        def answer(verdict: CommitVerdict | None) -> None:
-            if commit.finished and verdict is CommitVerdict.APPLIED:
-                self._local.run_ended(record.run_id)
-                for message in commit.messages:
-                    self._local.delivered(message.run_id)
-
-        self.submit(commit, answer)
 
     # --- what runners need (runner.Surface) ------------------------------------------------------
 
@@ -405,7 +278,7 @@ class Worker:
         try:
             return await transact(runner, call)
         finally:
-            if runner.run_id in self._told:
+            if self._held.may_have_mail(runner):
                 self.mail((runner.run_id,))
 
     def backoff(self) -> Backoff:
@@ -425,7 +298,7 @@ class Worker:
 
     def lasts(self, runner: Runner) -> bool:
         """Whether the run's lease has not ended yet."""
-        return self._keeper.lasts(runner.run_id, runner)
+        return self._held.keeper.lasts(runner.run_id, runner)
 
     def _threads(self) -> Executor:
         # An abandoned handler keeps both, its thread and its slot.
@@ -434,36 +307,10 @@ class Worker:
         return self._executor
 
     def committed(self, runner: Runner, transition: Transition) -> None:
-        """A transition is durable: wake whom it concerns."""
+        """A transition is durable: tell whom it concerns."""
         # Mail that came while the run was being given up left it due (rule 3 of the protocol).
-        due = transition.resume_at_ms is not None or runner.run_id in self._told
-        if transition.children or (transition.release and due):
-            self._local.runs_are_due()
-        for message in transition.messages:
-            self._local.delivered(message.run_id)
-        if transition.ended:
-            completed = None
-            if transition.status is RunStatus.COMPLETED:
-                completed = Completed(runner.held.run, runner.held.journal)
-            self._local.run_ended(runner.run_id, completed)
-        if not self._observers:
-            return
-        if transition.ended:
-            self._observers.tell(
-                RunFinished(
-                    run_id=runner.run_id,
-                    workflow=runner.workflow,
-                    status=transition.status.value,
-                )
-            )
-        elif transition.release:
-            self._observers.tell(
-                RunSuspended(
-                    run_id=runner.run_id,
-                    workflow=runner.workflow,
-                    until_ms=transition.resume_at_ms,
-                )
-            )
+        due = transition.resume_at_ms is not None or self._held.may_have_mail(runner)
+        self._news.committed(runner, transition, due=transition.release and due)
 
     def given_up(self, runner: Runner, transition: Transition) -> None:
         """The run was let go, whole: a message may come for it soon."""
@@ -474,11 +321,7 @@ class Worker:
 
     def let_go(self, runner: Runner) -> None:
         """The run is not held any more."""
-        if self._held.get(runner.run_id) is runner:
-            del self._held[runner.run_id]
-            self._suspects.discard(runner.run_id)
-            self._told.discard(runner.run_id)
-        self._keeper.let_go(runner.run_id, runner)
+        self._held.let_go(runner)
         if self.draining:
             self._local.runs_are_due()
             if not self._held:
@@ -488,13 +331,4 @@ class Worker:
 
     def lost(self, runner: Runner, why: str) -> None:
         """The run turned out not to be ours."""
-        log.warning(
-            "worker %s lost the lease of run %s: %s; its handlers are cancelled",
-            self.name,
-            runner.run_id,
-            why,
-        )
-        if self._observers:
-            self._observers.tell(
-                LeaseLost(run_id=runner.run_id, workflow=runner.workflow, worker=self.name)
-            )
+        self._news.lost(runner, why)

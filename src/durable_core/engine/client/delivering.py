@@ -16,12 +16,12 @@ import contextlib
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
-from ..errors import DurableError
-from ..store import ClaimedRun, CommitVerdict, DeliverVerdict, Message
-from .eager import Seats, refused
+from ...errors import DurableError
+from ...store import ClaimedRun, CommitVerdict, DeliverVerdict, Message
+from ..shared import Shared
+from ..shielded import ended
+from ..worker.eager import Seats, refused
 from .retrying import PATIENCE_S, retrying
-from .shared import Shared
-from .shielded import ended
 
 ANSWERING_TURNS = 4
 """So many turns of the loop it takes until all senders of a call have heard its answer."""

@@ -8,9 +8,9 @@ from typing import Protocol
 
 import attrs
 
-from ..kernel.limits import Limits
-from ..store import ClaimRequest, Kind
-from ..workflow.definition import Definition
+from ...kernel.limits import Limits
+from ...store import ClaimRequest, Kind
+from ...workflow.definition import Definition
 from .owner import new_owner
 
 

@@ -27,20 +27,20 @@ from typing import Any, Protocol, cast
 
 import attrs
 
-from ..codec.failure import failure_from_exception
-from ..codec.payload import Codec
-from ..errors import DurableError, EncodingError, LimitExceededError
-from ..kernel.event import AttemptFailed, AttemptStopped, AttemptSucceeded, AttemptSuspended
-from ..kernel.failure import Failure
-from ..kernel.limits import Limits
-from ..kernel.outcome import Attempt
-from ..kernel.reports import Report
-from ..kernel.run import RunContext
-from ..kernel.value import NULL
-from ..workflow.invocation import Invocation, UnitScope
-from ..workflow.suspend import Suspend
-from .clock import Calling, StoreClock
-from .observer import AttemptEnded, AttemptStarted, Observers
+from ...codec.failure import failure_from_exception
+from ...codec.payload import Codec
+from ...errors import DurableError, EncodingError, LimitExceededError
+from ...kernel.event import AttemptFailed, AttemptStopped, AttemptSucceeded, AttemptSuspended
+from ...kernel.failure import Failure
+from ...kernel.limits import Limits
+from ...kernel.outcome import Attempt
+from ...kernel.reports import Report
+from ...kernel.run import RunContext
+from ...kernel.value import NULL
+from ...workflow.invocation import Invocation, UnitScope
+from ...workflow.suspend import Suspend
+from ..clock import Calling, StoreClock
+from ..observer import AttemptEnded, AttemptStarted, Observers
 
 log = logging.getLogger("durable.step")
 

@@ -12,18 +12,18 @@ from typing import Any, Literal, TypeVar, overload
 
 import attrs
 
-from ..codec.records import entry_to_record
-from ..errors import DuplicateRunError, DurableError
-from ..kernel.policy import Duration
-from ..store import CreateResult, NewRun, RunRecord
-from ..workflow.definition import Workflow
-from . import arguments
-from .clock import time_ordered_id
+from ...codec.records import entry_to_record
+from ...errors import DuplicateRunError, DurableError
+from ...kernel.policy import Duration
+from ...store import CreateResult, NewRun, RunRecord
+from ...workflow.definition import Workflow
+from .. import arguments
+from ..clock import time_ordered_id
+from ..retention import BATCH, prune
 from .creating import Creating
 from .forking import inherited
 from .gathering import Gathering
 from .messaging import Messaging
-from .retention import BATCH, prune
 from .retrying import retrying
 from .run import Run
 from .starting import Start, check_joined, definition_of, new_run, start_of

@@ -16,8 +16,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from ..errors import StoreUnavailableError
-from .clock import Backoff
+from ...errors import StoreUnavailableError
+from ..clock import Backoff
 
 T = TypeVar("T")
 

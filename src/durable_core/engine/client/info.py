@@ -9,20 +9,20 @@ from typing import Any
 
 import attrs
 
-from ..codec.payload import ANY, Codec
-from ..codec.records import failure_from_text, waits_from_text
-from ..errors import EncodingError, RunCancelled, RunFailed
-from ..kernel import journal as j
-from ..kernel.failure import Failure
-from ..kernel.fold import Fold
-from ..kernel.ids import UnitKey
-from ..kernel.run import RunContext, RunStatus, Waiting
-from ..kernel.tables import UnitStatus
-from ..kernel.value import Payload
-from ..store import RunRecord
-from ..workflow import loose
-from ..workflow.registry import Definition, Registry
-from ..workflow.results import result_of_run
+from ...codec.payload import ANY, Codec
+from ...codec.records import failure_from_text, waits_from_text
+from ...errors import EncodingError, RunCancelled, RunFailed
+from ...kernel import journal as j
+from ...kernel.failure import Failure
+from ...kernel.fold import Fold
+from ...kernel.ids import UnitKey
+from ...kernel.run import RunContext, RunStatus, Waiting
+from ...kernel.tables import UnitStatus
+from ...kernel.value import Payload
+from ...store import RunRecord
+from ...workflow import loose
+from ...workflow.registry import Definition, Registry
+from ...workflow.results import result_of_run
 
 
 @attrs.frozen(slots=True, kw_only=True)

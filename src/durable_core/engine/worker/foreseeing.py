@@ -23,8 +23,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import copy
 
-from ..kernel.outcome import Transition
-from ..store import CommitVerdict, Foreseen, InboxRecord, Message, next_epoch
+from ...kernel.outcome import Transition
+from ...store import CommitVerdict, Foreseen, InboxRecord, Message, next_epoch
 from .runner import Runner
 
 KEPT = 8

@@ -9,22 +9,22 @@ from typing import Any, TypeVar
 
 import attrs
 
-from ..codec.records import failure_from_text
-from ..errors import RunNotFoundError
-from ..kernel import explain as explaining
-from ..kernel.explain import Explanation
-from ..kernel.journal import Journal
-from ..kernel.run import RunStatus
-from ..store import EntryRecord, RunFilter, RunRecord
-from . import arguments
+from ...codec.records import failure_from_text
+from ...errors import RunNotFoundError
+from ...kernel import explain as explaining
+from ...kernel.explain import Explanation
+from ...kernel.journal import Journal
+from ...kernel.run import RunStatus
+from ...store import EntryRecord, RunFilter, RunRecord
+from .. import arguments
+from ..mapping import journal_of
+from ..shared import Shared
+from ..waiting import Completed, Ends
+from ..worker.owner import name_of
 from .exporting import RunExport, exported
 from .info import JournalEntry, Reader, RunInfo, run_cancelled, run_failed, waits_of
-from .mapping import journal_of
-from .owner import name_of
 from .retrying import retrying
 from .run import Timeout
-from .shared import Shared
-from .waiting import Completed, Ends
 
 T = TypeVar("T")
 

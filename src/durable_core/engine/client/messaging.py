@@ -12,21 +12,21 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from ..codec.payload import ANY
-from ..codec.records import facts_to_text
-from ..errors import EncodingError, LimitExceededError, RunFinishedError, StaleResumeError
-from ..kernel.event import MessageKind
-from ..kernel.run import RunStatus
-from ..kernel.value import Payload
-from ..store import DeliverVerdict, Message, RunRecord
-from ..workflow.loose import codec_of
-from . import arguments
+from ...codec.payload import ANY
+from ...codec.records import facts_to_text
+from ...errors import EncodingError, LimitExceededError, RunFinishedError, StaleResumeError
+from ...kernel.event import MessageKind
+from ...kernel.run import RunStatus
+from ...kernel.value import Payload
+from ...store import DeliverVerdict, Message, RunRecord
+from ...workflow.loose import codec_of
+from .. import arguments
+from ..shared import Shared
 from .delivering import Delivering
 from .gathering import Gathering
 from .given import encode_given
 from .info import waits_of
 from .reading import Reading, not_found
-from .shared import Shared
 
 SPARE_INBOX = 1_000
 """How many messages of operators fit into an inbox that is full of signals."""

@@ -8,13 +8,13 @@ from typing import Any
 
 import attrs
 
-from ..codec.payload import Codec
-from ..errors import DuplicateRunError, DurableError
-from ..kernel.limits import NAME_LENGTH, Limits
-from ..kernel.policy import Duration
-from ..store import CreateResult, NewRun
-from ..workflow.registry import Definition, Registry, input_digest
-from . import arguments
+from ...codec.payload import Codec
+from ...errors import DuplicateRunError, DurableError
+from ...kernel.limits import NAME_LENGTH, Limits
+from ...kernel.policy import Duration
+from ...store import CreateResult, NewRun
+from ...workflow.registry import Definition, Registry, input_digest
+from .. import arguments
 from .given import encode_given
 
 ON_DUPLICATE = ("join", "reject")

@@ -17,9 +17,9 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from ..errors import DurableError, StoreUnavailableError
-from ..store import Commit, CommitVerdict, InboxRecord, Store
-from .clock import Backoff, StoreClock
+from ...errors import DurableError, StoreUnavailableError
+from ...store import Commit, CommitVerdict, InboxRecord, Store
+from ..clock import Backoff, StoreClock
 
 log = logging.getLogger("durable.committer")
 

@@ -18,10 +18,10 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from ..store import ClaimBatch, ClaimedRun, ClaimRequest, Store
+from ...store import ClaimBatch, ClaimedRun, ClaimRequest, Store
+from ..clock import Backoff, StoreClock
+from ..complaints import Complaints
 from .asking import Asked
-from .clock import Backoff, StoreClock
-from .complaints import Complaints
 from .crowding import Crowding
 from .reach import Reach, new_mark
 

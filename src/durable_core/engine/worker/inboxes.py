@@ -13,8 +13,8 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 
-from ..store import InboxRecord, Store
-from .complaints import Complaints
+from ...store import InboxRecord, Store
+from ..complaints import Complaints
 from .runner import Runner
 
 

@@ -7,18 +7,18 @@ go on.
 
 from __future__ import annotations
 
-from ..codec.records import waits_from_text
-from ..errors import DurableError
-from ..kernel import journal as j
-from ..kernel.event import MessageArrived, MessageKind
-from ..kernel.failure import Failure, failure_to_plain
-from ..kernel.limits import Limits
-from ..kernel.messages import unattended
-from ..kernel.outcome import Outgoing, Transition
-from ..kernel.parking import park
-from ..kernel.run import RunContext, RunStatus
-from ..store import ClaimedRun, Commit
-from .mapping import commit_of, message_arrived, newest, run_context
+from ...codec.records import waits_from_text
+from ...errors import DurableError
+from ...kernel import journal as j
+from ...kernel.event import MessageArrived, MessageKind
+from ...kernel.failure import Failure, failure_to_plain
+from ...kernel.limits import Limits
+from ...kernel.messages import unattended
+from ...kernel.outcome import Outgoing, Transition
+from ...kernel.parking import park
+from ...kernel.run import RunContext, RunStatus
+from ...store import ClaimedRun, Commit
+from ..mapping import commit_of, message_arrived, newest, run_context
 
 
 def held_or_terminated(

@@ -15,13 +15,13 @@ import asyncio
 import logging
 from contextlib import AsyncExitStack
 
-from ..errors import DurableError, LeaseLostError, StoreUnavailableError
-from ..kernel.event import AttemptSucceeded
-from ..kernel.outcome import Transition
-from ..kernel.reports import Report
-from ..store import Commit, CommitVerdict, StoreTransaction
+from ...errors import DurableError, LeaseLostError, StoreUnavailableError
+from ...kernel.event import AttemptSucceeded
+from ...kernel.outcome import Transition
+from ...kernel.reports import Report
+from ...store import Commit, CommitVerdict, StoreTransaction
+from ..mapping import commit_of
 from .attempts import Call
-from .mapping import commit_of
 from .runner import Runner
 
 log = logging.getLogger("durable.worker")

@@ -17,9 +17,9 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
-from ..errors import StoreUnavailableError
+from ...errors import StoreUnavailableError
+from ..shielded import ended
 from .retrying import PATIENCE_S, retrying
-from .shielded import ended
 
 BATCH = 200
 """Items in one store call, at most."""

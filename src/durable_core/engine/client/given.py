@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..codec.payload import ANY, Codec
-from ..errors import EncodingError
-from ..kernel.value import Payload
+from ...codec.payload import ANY, Codec
+from ...errors import EncodingError
+from ...kernel.value import Payload
 
 _PLAIN = (dict, list, str, int, float, bool, type(None))
 

@@ -25,9 +25,9 @@ from typing import Protocol
 
 import attrs
 
-from ..errors import StoreUnavailableError
-from ..kernel.run import RunStatus
-from ..store import (
+from ...errors import StoreUnavailableError
+from ...kernel.run import RunStatus
+from ...store import (
     MARKS,
     ClaimedRun,
     ClaimRequest,
@@ -39,10 +39,10 @@ from ..store import (
     RunRecord,
     next_epoch,
 )
+from ..mapping import hand_back_unused
 from .asking import Asked
 from .committer import Answer
 from .foreseeing import Foresight, may_foresee
-from .mapping import hand_back_unused
 from .reach import Reach, new_mark
 
 
@@ -104,7 +104,7 @@ class Kept:
             await asyncio.wait_for(self._none.wait(), patience_s)
 
     def close(self) -> None:
-        """The worker is gone: what is created for it now is left to expire."""
+        """The worker is gone: leases that were lost are left to expire."""
         self.closed = True
 
 
@@ -132,7 +132,7 @@ class Places:
         self._leave()
         try:
             for result in results:
-                if result.created and result.record.epoch and not self._kept.closed:
+                if result.created and result.record.epoch:
                     claimed = ClaimedRun(run=result.record, entries=(), inbox=())
                     await self._worker.adopt(claimed, self._asked)
         finally:
@@ -180,8 +180,7 @@ class Seats:
         """Adopt these, and free all places: a run that was adopted takes one of its own."""
         try:
             for claimed in runs:
-                if not self._kept.closed:
-                    await self._worker.adopt(claimed, self._asked)
+                await self._worker.adopt(claimed, self._asked)
         finally:
             self.leave()
 

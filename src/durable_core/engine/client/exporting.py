@@ -12,10 +12,10 @@ from typing import Any
 
 import attrs
 
-from ..codec.records import payload_from_plain, payload_to_plain
-from ..errors import EncodingError
-from ..kernel.value import Payload
-from ..store import EntryRecord, RunRecord
+from ...codec.records import payload_from_plain, payload_to_plain
+from ...errors import EncodingError
+from ...kernel.value import Payload
+from ...store import EntryRecord, RunRecord
 
 FORMAT = 1
 

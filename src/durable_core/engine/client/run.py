@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Generic, Protocol, TypeVar
 
-from ..kernel.explain import Explanation
+from ...kernel.explain import Explanation
 from .info import JournalEntry, RunInfo
 
 ResultT_co = TypeVar("ResultT_co", covariant=True)

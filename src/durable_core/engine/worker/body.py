@@ -13,10 +13,10 @@ import sys
 from collections.abc import Callable, MutableMapping
 from typing import Any, NoReturn, TypeVar
 
-from ..errors import NondeterminismError
-from ..kernel.run import RunContext
-from ..workflow.lent import Hidden
-from .clock import Host
+from ...errors import NondeterminismError
+from ...kernel.run import RunContext
+from ...workflow.lent import Hidden
+from ..clock import Host
 
 log = logging.getLogger("durable.workflow")
 

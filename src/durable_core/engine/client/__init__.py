@@ -1,0 +1,1 @@
+"""The client's side: what callers ask of an engine, wherever the runs are advanced."""
