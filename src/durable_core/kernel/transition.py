@@ -22,7 +22,6 @@ Whoever gets any other verdict than *applied* for the transition throws the ``He
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import assert_never
@@ -31,6 +30,7 @@ import attrs
 
 from ..errors import NondeterminismError
 from . import journal as j
+from .agenda import Agenda
 from .attempting import attempt_of
 from .decide import decide, precedence, started
 from .draft import Draft
@@ -82,18 +82,15 @@ class Held:
     """One run in memory: its journal, and a disposable cursor over it."""
 
     __slots__ = (
-        "_awaiting",
+        "_agenda",
         "_deaths",
         "_draft",
-        "_due_number",
-        "_dues",
         "_ender",
         "_fits",
         "_fold",
         "_frontier",
         "_in_flight",
         "_program",
-        "_ready",
         "_signals",
         "_undecided",
         "journal",
@@ -117,10 +114,7 @@ class Held:
         self._fold = Fold.of(run.run_id, journal)
         self._frontier: Frontier | None = None
         self._in_flight: dict[AttemptKey, Attempt] = {}
-        self._ready: dict[AttemptKey, None] = NO_DICT  # in order
-        self._dues: list[tuple[int, int, AttemptKey]] = NO_LIST
-        self._due_number = 0
-        self._awaiting: dict[str, dict[UnitKey, None]] = NO_DICT
+        self._agenda = Agenda()
         self._undecided: list[Leaf] = NO_LIST
         self._deaths = run.deaths
         self._ender = Ender(self._in_flight)
@@ -223,8 +217,8 @@ class Held:
         given = self._fold.input
         run = self.run if given is None else attrs.evolve(self.run, input=given)
         self._frontier = Frontier(run.run_id, self._program(run, recorder), recorder)
-        self._ready = self._awaiting = NO_DICT
-        self._dues = self._undecided = NO_LIST
+        self._agenda = Agenda()
+        self._undecided = NO_LIST
         self._ender.forget()
         self._drive(deque(), recorded_only=True)
         recorder.replaying = False
@@ -259,15 +253,13 @@ class Held:
     def _take_signal(self, message: MessageArrived) -> None:
         self._draft.signals = self._signals = self._signals or {}
         self._signals.setdefault(message.name, deque()).append(message)
-        units = self._awaiting.get(message.name)
+        units = self._agenda.waiting_for(message.name)
         if units and self._frontier is not None and self._fold.going:
             self._drive(deque(self._frontier.in_order(units)))
 
     def _fire_due(self) -> None:
-        keys = []  # all of them before what begins because of one
-        while self._dues and self._dues[0][0] <= self._draft.now_ms:
-            keys.append(heapq.heappop(self._dues)[2])
-        if keys:
+        keys = self._agenda.due(self._draft.now_ms)
+        if keys:  # all of them before what begins because of one
             self._drive(deque(leaf for leaf in map(self._leaf, keys) if leaf is not None))
             self._fire_due()
 
@@ -369,7 +361,7 @@ class Held:
             assert taken.seq == outcome.consumed, "signals are consumed in arrival order"
             self._draft.consumed.append(outcome.consumed)
             if not isinstance(entry, j.SignalRejected):
-                self._awaiting.get(signal, {}).pop(entry.unit, None)
+                self._agenda.wait_no_more(signal, entry.unit)
         if outcome.child is not None:
             assert isinstance(entry, j.ChildStarted)
             self._draft.children.append(
@@ -378,27 +370,20 @@ class Held:
 
     def _wait(self, unit: UnitKey, state: UnitState | None, until_ms: int | None) -> None:
         if state is not None and state.status is UnitStatus.AWAITING and state.signal is not None:
-            self._awaiting = self._awaiting or {}
-            self._awaiting.setdefault(state.signal, {})[unit] = None
+            self._agenda.wait_for(state.signal, unit)
         if until_ms is not None:
-            self._push_due(until_ms, AttemptKey(unit=unit))
-
-    def _push_due(self, until_ms: int, key: AttemptKey) -> None:
-        self._dues = self._dues or []
-        heapq.heappush(self._dues, (until_ms, self._due_number, key))
-        self._due_number += 1
+            self._agenda.at(until_ms, AttemptKey(unit=unit))
 
     def _make_ready(self, key: AttemptKey) -> None:
         if key not in self._in_flight:
-            self._ready = self._ready or {}
-            self._ready[key] = None
+            self._agenda.make_ready(key)
 
     def _drop_losers(self, frontier: Frontier) -> None:
         losers, frontier.losers = frontier.losers, ()
         for leaf in losers:
             key = AttemptKey(unit=leaf.step.unit)
             leaf.outcome = Failed(Failure(type="Cancelled", message="another step was first"))
-            self._ready.pop(key, None)
+            self._agenda.unready(key)
             state = self._fold.units.get(key.unit)
             if key in self._in_flight:
                 self._ender.stop_attempt(self._draft, key)
@@ -408,7 +393,7 @@ class Held:
                 if state is not None and state.token is not None:
                     self._draft.tokens_closed.append(state.token)
                 if state is not None and state.signal is not None:
-                    self._awaiting.get(state.signal, {}).pop(key.unit, None)
+                    self._agenda.wait_no_more(state.signal, key.unit)
                 self._draft.record(j.UnitCancelled, key.unit)
 
     def _queue_undo(self) -> None:
@@ -416,7 +401,7 @@ class Held:
         if ready is not None:
             self._make_ready(ready)
         if due is not None:
-            self._push_due(due[1], due[0])
+            self._agenda.at(due[1], due[0])
 
     # --- the answer ----------------------------------------------------------------------------
 
@@ -467,16 +452,15 @@ class Held:
 
     def _attempts(self) -> tuple[Attempt, ...]:
         fold = self._fold
-        if not self._ready or fold.paused is not None or fold.parked is not None:
+        if not self._agenda.is_ready or fold.paused is not None or fold.parked is not None:
             return ()
         assert self._frontier is not None
         attempts = []
-        for key in self._ready:
+        for key in self._agenda.take_ready():
             if key.compensating or fold.going:
                 attempt = attempt_of(self._frontier, fold, key)
                 self._in_flight[key] = attempt
                 attempts.append(attempt)
-        self._ready = NO_DICT
         return tuple(attempts)
 
     def _resume_at_ms(self, pinned: bool) -> int | None:
@@ -492,9 +476,11 @@ class Held:
         again = self._draft.renews and frontier is not None and frontier.continues
         if self._program is None or again:
             return self._draft.now_ms  # for a worker that knows the workflow, or to begin anew
-        dues = self._dues  # of what is over by now, too: of a signal that came in time
-        while dues and (leaf := self._leaf(dues[0][2])) is not None and leaf.outcome is not None:
-            heapq.heappop(dues)
-        if not dues or not (fold.going or fold.rollback is not None):
+        due_ms = self._agenda.next_ms(self._is_over)
+        if due_ms is None or not (fold.going or fold.rollback is not None):
             return deadline_ms
-        return dues[0][0] if deadline_ms is None else min(dues[0][0], deadline_ms)
+        return due_ms if deadline_ms is None else min(due_ms, deadline_ms)
+
+    def _is_over(self, key: AttemptKey) -> bool:
+        leaf = self._leaf(key)
+        return leaf is not None and leaf.outcome is not None
