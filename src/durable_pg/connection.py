@@ -31,10 +31,10 @@ from durable_core.errors import DurableError, StoreUnavailableError
 from . import array_types, queries
 from . import dsn as dsns
 from .translate import AGAIN, DRIVER_ERRORS, breaks_connection, code_of, translated
+from .verb_pool import Connection, VerbPool
 
 T = TypeVar("T")
 
-Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Proxy: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 Pool: TypeAlias = "asyncpg.Pool[asyncpg.Record]"
 PgConn: TypeAlias = (
@@ -85,24 +85,32 @@ class Address:
         """For messages."""
         return "the database of the pool" if self.dsn is None else dsns.place_of(self.dsn)
 
-    def make_verb_pool(self) -> Pool:
-        """A pool of our own, yet to be awaited; its statements are given up by the server a little
-        before we do, so that it is known that nothing was written."""
+    async def make_verb_pool(self) -> Pool | VerbPool:
+        """A pool of our own; its statements are given up by the server a little before we do, so
+        that it is known that nothing was written."""
         limits = {
             "lock_timeout": f"{self.timeout_s * LOCK_SHARE:.3f}s",
             "statement_timeout": f"{self.timeout_s * STATEMENT_SHARE:.3f}s",
         }
-        return self._make_pool(VERBS_AT_ONCE, _nothing_to_reset, limits)
-
-    def make_transaction_pool(self) -> Pool:
-        """One for connections that handlers get: they are told nothing of each other."""
-        reset = _nothing_to_reset if self.pooler else _forget_session
-        return self._make_pool(TRANSACTIONS_AT_ONCE, reset, {})
-
-    def _make_pool(
-        self, size: int, reset: Callable[[Any], Awaitable[None]], limits: dict[str, str]
-    ) -> Pool:
+        if self.pool is not None:
+            return await self._make_pool(VERBS_AT_ONCE, _nothing_to_reset)
         connect, args, kwargs = self._connecting(limits)
+
+        async def connected() -> Connection:
+            conn = cast(Connection, await connect(*args, **kwargs))
+            await array_types.tell(conn)
+            return conn
+
+        return VerbPool(connected, VERBS_AT_ONCE)
+
+    async def make_transaction_pool(self) -> Pool:
+        """One for connections that handlers get: they are told nothing of each other."""
+        return await self._make_pool(
+            TRANSACTIONS_AT_ONCE, _nothing_to_reset if self.pooler else _forget_session
+        )
+
+    async def _make_pool(self, size: int, reset: Callable[[Any], Awaitable[None]]) -> Pool:
+        connect, args, kwargs = self._connecting({})
         if self.pool is not None:  # what its owner has every connection go through
             known = cast(Any, self.pool)
             kwargs["init"], kwargs["setup"] = known._init, known._setup
@@ -110,7 +118,7 @@ class Address:
             kwargs["record_class"] = known._record_class
         else:
             kwargs["init"] = array_types.tell
-        return asyncpg.create_pool(
+        return await asyncpg.create_pool(
             *args, connect=connect, min_size=0, max_size=size, reset=reset, **kwargs
         )
 
@@ -153,7 +161,7 @@ class Connections:
     def __init__(self, address: Address) -> None:
         self.address = address
         self.place = address.place
-        self._pool: Pool | None = None
+        self._pool: Pool | VerbPool | None = None
         self._transactions: Pool | None = None
         self._going: set[asyncio.Future[Any]] = set()
         self._closing = False
@@ -258,9 +266,9 @@ class Connections:
                 conn.terminate()
             raise
         finally:
-            await _release(cast(Pool, pool), conn)
+            await _release(pool, conn)
 
-    async def _acquire(self, pool: Pool | None) -> Proxy:
+    async def _acquire(self, pool: Pool | VerbPool | None) -> Proxy:
         if pool is None:
             raise DurableError("This store is not open: `await store.open()` first.")
         try:
@@ -311,7 +319,7 @@ class Connections:
         except DRIVER_ERRORS:  # out of time, or a statement is under way
             await self._end_session(cast(Connection, known))
         finally:
-            await _release(cast(Pool, self._transactions), conn)
+            await _release(self._transactions, conn)
 
     async def _end_session(self, conn: Connection) -> None:
         """Close it, with the statement under way, which else would go on and keep its locks.
@@ -340,7 +348,7 @@ async def _ended(conn: Proxy, server_pid: int) -> None:
     await conn.execute(queries.END_SESSION, server_pid)
 
 
-async def _release(pool: Pool, conn: Proxy) -> None:
+async def _release(pool: Any, conn: Proxy) -> None:
     """Give it back; what was done on it is done, whatever becomes of it now."""
     with suppress(*DRIVER_ERRORS):
         await pool.release(conn)
@@ -358,7 +366,7 @@ def _translated_at_connect(error: BaseException, place: str) -> DurableError:
     return StoreUnavailableError(f"{place} cannot be connected to: {error}")
 
 
-async def _close(pool: Pool) -> None:
+async def _close(pool: Pool | VerbPool) -> None:
     try:
         async with asyncio.timeout(CLOSE_S):
             await pool.close()

@@ -25,9 +25,10 @@ from typing import Any
 
 from durable_core.errors import DurableError
 
-from .connection import CLOSE_S, Connection, Connections
+from .connection import CLOSE_S, Connections
 from .queries import ALIVE, NOTIFY
 from .translate import DRIVER_ERRORS, translated
+from .verb_pool import Connection
 
 REST_S = 0.05
 SELDOM_S = 1.0
