@@ -138,9 +138,10 @@ class Call:
         "_task",
         "_timed_out",
         "_timer",
+        "after",
         "attempt",
+        "before",
         "lender",
-        "place",
         "reporter",
     )
 
@@ -153,7 +154,8 @@ class Call:
         self.attempt = attempt
         self.lender: Lender | None = None
         """Told when the handler has really ended."""
-        self.place = 0  # the lender's
+        self.before: Call | None = None  # the lender's, as is the next
+        self.after: Call | None = None
         self.reporter = reporter
         self._around = around
         self._began = False

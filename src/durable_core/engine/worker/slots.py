@@ -24,9 +24,9 @@ class Slots:
         self._on_free = on_free
         self._taken = 0
         self._waiting: dict[Reporter, dict[AttemptKey, Attempt]] = {}
-        self._calls: dict[Reporter, list[Call]] = {}
-        # A list: most runs have one call at a time, and a dict of one is 230 bytes. A call knows
-        # its place, so that the end of one of thousands costs no more.
+        # The newest call of each run, which knows the one before it, and so on: most runs have one
+        # call at a time, and a list of one is 72 bytes, a dict 230.
+        self._calls: dict[Reporter, Call] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -43,7 +43,7 @@ class Slots:
 
     def stop(self, keys: Iterable[AttemptKey], reporter: Reporter) -> None:
         """Cancel these attempts; each is reported as stopped, or as whatever it came to."""
-        calls = {call.attempt.key: call for call in self._calls.get(reporter, ())}
+        calls = {call.attempt.key: call for call in self._calls_of(reporter)}
         for key in keys:
             if key in calls:
                 calls[key].stop()
@@ -53,7 +53,7 @@ class Slots:
 
     def stop_all(self, reporter: Reporter) -> None:
         """The same for every attempt of a run."""
-        calls = self._calls.get(reporter, ())
+        calls = self._calls_of(reporter)
         keys = [*self._waiting.get(reporter, ()), *(call.attempt.key for call in calls)]
         self.stop(keys, reporter)
 
@@ -64,7 +64,8 @@ class Slots:
     def drop(self, reporter: Reporter) -> None:
         """Forget all attempts of a run and cancel their handlers; nothing is reported."""
         self._waiting.pop(reporter, None)
-        for call in self._calls.pop(reporter, ()):
+        for call in self._calls_of(reporter):
+            self._forget(call)
             call.drop()
 
     def cancel_all(self) -> None:
@@ -76,20 +77,17 @@ class Slots:
         self._taken += 1
         call = Call(attempt, reporter, self._around)
         call.lender = self
-        calls = self._calls.get(reporter)
-        if calls is None:
-            self._calls[reporter] = [call]
-        else:
-            call.place = len(calls)
-            calls.append(call)
+        call.before = self._calls.get(reporter)
+        if call.before is not None:
+            call.before.after = call
+        self._calls[reporter] = call
         self._tasks.add(call.start())
 
     def freed(self, call: Call) -> None:
         """A handler has really ended: its slot is for whoever has waited longest."""
-        reporter = call.reporter
         self._taken -= 1
         self._tasks.discard(call.task)
-        self._forget(call, reporter)
+        self._forget(call)
         while self._waiting:
             turn = next(iter(self._waiting))
             if not turn.may_begin():
@@ -103,15 +101,26 @@ class Slots:
             return
         self._on_free()
 
-    def _forget(self, call: Call, reporter: Reporter) -> None:
-        calls = self._calls.get(reporter, [])
-        if not (call.place < len(calls) and calls[call.place] is call):
-            return  # the run was dropped
-        last = calls.pop()
-        if last is not call:
-            calls[call.place], last.place = last, call.place
-        if not calls:
-            del self._calls[reporter]
+    def _calls_of(self, reporter: Reporter) -> list[Call]:
+        """The calls of a run, the oldest first."""
+        calls, call = [], self._calls.get(reporter)
+        while call is not None:
+            calls.append(call)
+            call = call.before
+        return calls[::-1]
+
+    def _forget(self, call: Call) -> None:
+        before, after = call.before, call.after
+        call.before = call.after = None
+        if before is not None:
+            before.after = after
+        if after is not None:
+            after.before = before
+        elif self._calls.get(call.reporter) is call:  # and the run was not dropped
+            if before is not None:
+                self._calls[call.reporter] = before
+            else:
+                del self._calls[call.reporter]
 
     def _forget_if_empty(self, reporter: Reporter) -> None:
         if not self._waiting[reporter]:
