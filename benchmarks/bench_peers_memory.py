@@ -5,9 +5,9 @@ In flight: its first handler is at work. Asleep and waiting: it has written that
 engine had half a second to put away what it does not need. A process is first warmed up. Then
 workflows are started twice: the first time, the process's resident memory is compared with what it
 was before (``rss``: what the system sees, with whatever room starting them took and did not give
-back); the second time, with a quarter of them, what Python has allocated (``python``: tracemalloc,
-after a full collection). Both are divided by the number of workflows; the client's handles are
-counted.
+back); the second time what Python has allocated (``python``: tracemalloc, after a full collection),
+in flight with a quarter of them. Both are divided by the number of workflows; the client's handles
+are counted. Asleep and waiting they are most of what is there.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KINDS = {"in flight": NONE, "asleep": SLEEP, "waiting": SIGNAL}
 WARM = 50
 REST_S = 0.5
 OF_TRACED = 4
-"""Python is slow when it counts what it allocates: so many times fewer will do."""
+"""Python is slow when it counts what it allocates: so many times fewer will do in flight."""
 STATM = Path("/proc/self/statm")
 """Where a process reads how much memory it has; Linux has it."""
 KNOWN = STATM.exists()
@@ -125,7 +125,8 @@ class Inside:
             row: Row = {"rss_bytes": rss if KNOWN else None}
             tracemalloc.start()
             await self.grown(client, WARM, allocated)
-            row["python_bytes"] = await self.grown(client, runs // OF_TRACED, allocated)
+            traced = runs // OF_TRACED if self._plan.wait == NONE else runs
+            row["python_bytes"] = await self.grown(client, traced, allocated)
             tracemalloc.stop()
             say(json.dumps(row))
             # What sleeps for an hour is not waited for, and goes with its database.

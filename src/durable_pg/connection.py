@@ -86,14 +86,14 @@ class Address:
         return "the database of the pool" if self.dsn is None else dsns.place_of(self.dsn)
 
     async def make_verb_pool(self) -> Pool | VerbPool:
-        """A pool of our own; its statements are given up by the server a little before we do, so
-        that it is known that nothing was written."""
+        """A pool of our own. Where that can be said, its statements are given up by the server a
+        little before we do, so that it is known that nothing was written."""
+        if self.pool is not None:
+            return await self._make_pool(VERBS_AT_ONCE, _nothing_to_reset)
         limits = {
             "lock_timeout": f"{self.timeout_s * LOCK_SHARE:.3f}s",
             "statement_timeout": f"{self.timeout_s * STATEMENT_SHARE:.3f}s",
         }
-        if self.pool is not None:
-            return await self._make_pool(VERBS_AT_ONCE, _nothing_to_reset)
         connect, args, kwargs = self._connecting(limits)
 
         async def connected() -> Connection:
@@ -212,7 +212,7 @@ class Connections:
     ) -> T:
         """Several statements in one transaction; ``work`` may be called again after a failure."""
 
-        async def whole(conn: Proxy) -> T:
+        async def whole(conn: PgConn) -> T:
             await conn.execute(begin)
             try:
                 result = await work(conn)
@@ -241,7 +241,7 @@ class Connections:
         if not task.cancelled():
             task.exception()  # whoever waited for it may be gone
 
-    async def _tried(self, work: Callable[[Proxy], Awaitable[T]], writes: bool) -> T:
+    async def _tried(self, work: Callable[[PgConn], Awaitable[T]], writes: bool) -> T:
         loop = asyncio.get_running_loop()
         give_up_at, pause_s = loop.time() + self.address.timeout_s, PAUSE_S
         for left in reversed(range(TRIES)):
@@ -255,7 +255,7 @@ class Connections:
             pause_s *= 2
         raise AssertionError("the last try returns or raises")
 
-    async def _once(self, work: Callable[[Proxy], Awaitable[T]], timeout_s: float | None) -> T:
+    async def _once(self, work: Callable[[PgConn], Awaitable[T]], timeout_s: float | None) -> T:
         pool = self._pool
         conn = await self._acquire(pool)
         try:
@@ -268,11 +268,11 @@ class Connections:
         finally:
             await _release(pool, conn)
 
-    async def _acquire(self, pool: Pool | VerbPool | None) -> Proxy:
+    async def _acquire(self, pool: Pool | VerbPool | None) -> PgConn:
         if pool is None:
             raise DurableError("This store is not open: `await store.open()` first.")
         try:
-            return cast(Proxy, await pool.acquire(timeout=self.address.timeout_s))
+            return await pool.acquire(timeout=self.address.timeout_s)
         except TimeoutError as error:
             raise StoreUnavailableError(
                 f"No connection to {self.place} was to be had within "
@@ -344,11 +344,11 @@ class Connections:
         return cast(Any, pool)._loop is not asyncio.get_running_loop()
 
 
-async def _ended(conn: Proxy, server_pid: int) -> None:
+async def _ended(conn: PgConn, server_pid: int) -> None:
     await conn.execute(queries.END_SESSION, server_pid)
 
 
-async def _release(pool: Any, conn: Proxy) -> None:
+async def _release(pool: Any, conn: PgConn) -> None:
     """Give it back; what was done on it is done, whatever becomes of it now."""
     with suppress(*DRIVER_ERRORS):
         await pool.release(conn)

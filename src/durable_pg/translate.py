@@ -62,6 +62,10 @@ UNKNOWN = frozenset({"57P01", "57P02", "57P05", "25P03"})
 """SQLSTATEs with which the server ends a connection: what was under way may have committed."""
 
 
+ELSEWHERE = frozenset({"25006"})
+"""SQLSTATEs of a server that is not the one to talk to any more: another connection may find it."""
+
+
 def code_of(error: BaseException) -> str:
     """The SQLSTATE the server gave, or an empty text."""
     return (
@@ -73,7 +77,7 @@ def breaks_connection(error: BaseException) -> bool:
     """Whether the connection cannot be used any more, or its state is not known."""
     code = code_of(error)
     if code:
-        return code in UNKNOWN or code.startswith(("08", "57P"))
+        return code in UNKNOWN | ELSEWHERE or code.startswith(("08", "57P"))
     return not isinstance(error, asyncpg.DataError | asyncpg.PostgresError | DurableError)
 
 

@@ -10,7 +10,8 @@ import asyncpg
 import pytest
 from tests.stores.pg_kit import PATIENCE_S, Place, on_postgres
 
-from durable_pg import verb_pool
+from durable_core.errors import DurableError
+from durable_pg import queries, verb_pool
 from durable_pg.verb_pool import Connection, VerbPool
 
 pytestmark = on_postgres
@@ -22,13 +23,19 @@ class Counting:
     def __init__(self, place: Place) -> None:
         self.times = 0
         self.fails = False
+        self.may = asyncio.Event()
+        self.may.set()
+        self.made: list[Connection] = []
         self._dsn = place.dsn
 
     async def __call__(self) -> Connection:
         if self.fails:
             raise ConnectionRefusedError
         self.times += 1
-        return await asyncpg.connect(self._dsn)
+        conn = await asyncpg.connect(self._dsn)
+        self.made.append(conn)
+        await self.may.wait()
+        return conn
 
 
 @asynccontextmanager
@@ -156,3 +163,83 @@ async def test_it_can_hang_up_on_what_is_lent(place: Place) -> None:
     assert idle.is_closed()
     await pool.release(lent)
     await asyncio.wait_for(pool.close(), PATIENCE_S)
+
+
+async def test_what_comes_back_in_the_middle_of_a_transaction_is_not_lent_again(
+    place: Place,
+) -> None:
+    """The server may refuse to end one: COMMIT can be cancelled as any statement."""
+    connecting = Counting(place)
+    async with pool_of(connecting) as pool:
+        conn = await pool.acquire(timeout=1)
+        await conn.execute("BEGIN")
+        with pytest.raises(asyncpg.UndefinedTableError):
+            await conn.execute("SELECT * FROM nothing_of_this_name")
+        await pool.release(conn)
+        assert conn.is_closed()
+        other = await pool.acquire(timeout=1)
+        assert await other.fetchval("SELECT 1") == 1
+        await pool.release(other)
+
+
+async def test_a_store_goes_on_when_a_commit_is_refused(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with place.opened(pooler=True) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(queries, "COMMIT", "SELECT 1 / 0")
+            with pytest.raises(DurableError):
+                await store.now_ms()
+        assert await store.now_ms() > 0
+
+
+async def test_connecting_takes_no_longer_than_is_waited(place: Place) -> None:
+    connecting = Counting(place)
+    connecting.may.clear()
+    async with pool_of(connecting, 1) as pool:
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                await pool.acquire(timeout=0.05)
+        connecting.may.set()
+        await pool.release(await pool.acquire(timeout=PATIENCE_S))
+    for conn in connecting.made:
+        conn.terminate()
+
+
+async def test_who_has_no_patience_to_close_leaves_nothing_open(place: Place) -> None:
+    connecting = Counting(place)
+    pool = VerbPool(connecting, 3)
+    lent, idle = await pool.acquire(timeout=1), await pool.acquire(timeout=1)
+    await pool.release(idle)
+    closing = asyncio.create_task(pool.close())
+    await ready()
+    closing.cancel()
+    await asyncio.wait([closing])
+    assert closing.cancelled()
+    assert lent.is_closed()
+    assert idle.is_closed()
+    await pool.release(lent)
+    await asyncio.wait_for(pool.close(), PATIENCE_S)
+
+
+async def test_a_connection_that_comes_too_late_is_hung_up_on(place: Place) -> None:
+    connecting = Counting(place)
+    connecting.may.clear()
+    pool = VerbPool(connecting, 1)
+    wanting = asyncio.create_task(pool.acquire(timeout=PATIENCE_S))
+    async with asyncio.timeout(PATIENCE_S):
+        while not connecting.made:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+        pool.terminate()
+        connecting.may.set()
+        with pytest.raises(asyncpg.InterfaceError):
+            await wanting
+    assert connecting.made[0].is_closed()
+
+
+async def test_a_connection_is_given_back_once(place: Place) -> None:
+    async with pool_of(Counting(place)) as pool:
+        conn = await pool.acquire(timeout=1)
+        await pool.release(conn)
+        with pytest.raises(KeyError):
+            await pool.release(conn)
