@@ -9,7 +9,7 @@ from tests.engine.stage import PATIENCE_S, Stage, Watch
 
 from durable_core import StepContext, Workflow
 from durable_core.engine.observer import RunClaimed
-from durable_core.engine.worker.owner import name_of
+from durable_core.engine.owner import name_of
 from durable_core.errors import StoreUnavailableError
 from durable_core.store import ClaimBatch, ClaimRequest, Store
 

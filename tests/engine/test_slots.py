@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -54,14 +55,14 @@ def attempt_at(handler: Callable[[Any], Any]) -> Attempt:
     return Held(run, program, Journal()).advance([], 0).attempts[0]
 
 
-def slots_of(freed: list[int], count: int = 1) -> Slots:
+def slots_of(freed: list[int], count: int = 1, **limits: Any) -> Slots:
     clock = StoreClock()
     clock.set(0)
     return Slots(
         count,
         Surroundings(
             codec=CODEC,
-            limits=Limits(),
+            limits=Limits(**limits),
             clock=clock,
             deps=None,
             executor=lambda: ThreadPoolExecutor(1),
@@ -137,3 +138,50 @@ async def test_of_many_calls_of_a_run_each_can_end_and_each_that_is_left_be_stop
     assert [report.key for report in told.reports] == [attempts[number].key for number in order]
     assert [isinstance(report, AttemptStopped) for report in told.reports] == [0, 0, 1, 1]
     assert (slots.wanted, len(freed)) == (0, 4)
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["at work", "waiting"])
+async def test_a_retry_is_stopped_though_the_attempt_before_it_was_abandoned(waits: bool) -> None:
+    """Both have one key, and the abandoned one keeps its slot until it ends."""
+    freed: list[int] = []
+    slots = slots_of(freed, count=2 if waits else 3, cancel_grace=timedelta(0))
+    told, end = Told(), asyncio.Event()
+    began: list[str] = []
+
+    def attempt(key: str, name: str, *, stubborn: bool = False) -> Attempt:
+        async def handler(ctx: Any) -> None:
+            began.append(name)
+            while not end.is_set():
+                try:
+                    await end.wait()
+                except asyncio.CancelledError:
+                    if not stubborn:
+                        raise
+
+        one = attempt_at(handler)
+        one.key = AttemptKey(UnitKey.of(key))
+        return one
+
+    async def turns() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0.001)
+
+    other, first = attempt("other", "other"), attempt("unit", "first", stubborn=True)
+    slots.run(other, told)
+    slots.run(first, told)
+    await turns()
+    slots.stop([first.key], told)
+    await turns()
+    assert told.reports == [AttemptStopped(first.key)]
+    retry = attempt("unit", "retry")
+    slots.run(retry, told)
+    await turns()
+    slots.stop([other.key, retry.key], told)
+    await turns()
+    stopped = {report.key for report in told.reports[1:]}
+    assert (stopped, len(told.reports)) == ({other.key, retry.key}, 3)
+    assert began == ["other", "first", *([] if waits else ["retry"])]
+    end.set()
+    await turns()
+    assert slots.wanted == 0
+    assert len(told.reports) == 3

@@ -175,7 +175,7 @@ async def test_whoever_was_told_nothing_looks_at_nothing(scene: Scene) -> None:
         assert scene.store.looks == 0
         (worker,) = scene.here._shared.local._workers
         await idle(scene, other.id)
-        assert not worker._asking._calls  # type: ignore[attr-defined]
+        assert not worker._held._asking._calls  # type: ignore[attr-defined]
 
 
 async def caught_up(engine: Engine) -> None:

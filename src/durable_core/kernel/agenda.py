@@ -47,7 +47,7 @@ class Agenda:
 
     # --- moments -------------------------------------------------------------------------------
 
-    def at(self, moment_ms: int, key: AttemptKey) -> None:
+    def remind_at(self, moment_ms: int, key: AttemptKey) -> None:
         """Something is due for this then."""
         self._dues = self._dues or []
         heapq.heappush(self._dues, (moment_ms, self._due_number, key))
@@ -61,7 +61,8 @@ class Agenda:
         return keys
 
     def next_ms(self, is_over: Callable[[AttemptKey], bool]) -> int | None:
-        """The next moment of what is not over by now, as the time-out of a signal that came is."""
+        """The next moment of what is not over by now, as the time-out of a signal that came is;
+        what is over is no longer here."""
         while self._dues and is_over(self._dues[0][2]):
             heapq.heappop(self._dues)
         return self._dues[0][0] if self._dues else None
@@ -73,7 +74,7 @@ class Agenda:
         self._awaiting = self._awaiting or {}
         self._awaiting.setdefault(signal, {})[unit] = None
 
-    def waiting_for(self, signal: str) -> Mapping[UnitKey, None]:
+    def who_wait_for(self, signal: str) -> Mapping[UnitKey, None]:
         """The units that do."""
         units: Mapping[UnitKey, None] = self._awaiting.get(signal, NO_DICT)
         return units

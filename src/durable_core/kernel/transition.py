@@ -253,7 +253,7 @@ class Held:
     def _take_signal(self, message: MessageArrived) -> None:
         self._draft.signals = self._signals = self._signals or {}
         self._signals.setdefault(message.name, deque()).append(message)
-        units = self._agenda.waiting_for(message.name)
+        units = self._agenda.who_wait_for(message.name)
         if units and self._frontier is not None and self._fold.going:
             self._drive(deque(self._frontier.in_order(units)))
 
@@ -372,7 +372,7 @@ class Held:
         if state is not None and state.status is UnitStatus.AWAITING and state.signal is not None:
             self._agenda.wait_for(state.signal, unit)
         if until_ms is not None:
-            self._agenda.at(until_ms, AttemptKey(unit=unit))
+            self._agenda.remind_at(until_ms, AttemptKey(unit=unit))
 
     def _make_ready(self, key: AttemptKey) -> None:
         if key not in self._in_flight:
@@ -401,7 +401,7 @@ class Held:
         if ready is not None:
             self._make_ready(ready)
         if due is not None:
-            self._agenda.at(due[1], due[0])
+            self._agenda.remind_at(due[1], due[0])
 
     # --- the answer ----------------------------------------------------------------------------
 

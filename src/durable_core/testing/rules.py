@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..codec.records import waits_from_text
-from ..engine.worker.owner import name_of
+from ..engine.owner import name_of
 from ..errors import DurableError
 from ..kernel import journal as j
 from ..kernel.invariants import check_journal

@@ -18,9 +18,9 @@ from ...kernel.run import RunStatus
 from ...store import EntryRecord, RunFilter, RunRecord
 from .. import arguments
 from ..mapping import journal_of
+from ..owner import name_of
 from ..shared import Shared
 from ..waiting import Completed, Ends
-from ..worker.owner import name_of
 from .exporting import RunExport, exported
 from .info import JournalEntry, Reader, RunInfo, run_cancelled, run_failed, waits_of
 from .retrying import retrying

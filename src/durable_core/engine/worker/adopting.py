@@ -74,6 +74,9 @@ class Adopting:
         except DurableError as error:
             self._park(claimed, error)
             return
+        if not self._held.make_way(record.run_id, record.epoch):  # reading takes its time
+            held.close()
+            return
         runner = Runner(self._surface, record, held)
         self._hold(runner, asked)
         try:
@@ -81,10 +84,15 @@ class Adopting:
         except DurableError as error:
             runner.drop()
             self._park(claimed, error)
+            return
+        self._look(runner, asked)
 
     def _hold(self, runner: Runner, asked: Asked) -> None:
         self._warm.forget(runner.run_id)
         self._held.hold(runner, asked.since)
+
+    def _look(self, runner: Runner, asked: Asked) -> None:
+        """For messages that came after the call had read its inbox."""
         if asked.may_have_missed(runner.run_id):
             self._held.look((runner.run_id,))
 
@@ -99,6 +107,7 @@ class Adopting:
             if not self._held.make_way(runner.run_id, runner.epoch):
                 return False
             self._hold(runner, asked)
+            self._look(runner, asked)
             return True
 
         return foresight(last, message, mark, now_ms, before_ms, hold)

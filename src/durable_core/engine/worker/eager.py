@@ -79,7 +79,7 @@ class Adopter(Protocol):
 
 
 class Kept:
-    """How many places a worker keeps for runs that are being created."""
+    """How many places a worker keeps for runs that a call under way may lease."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -104,7 +104,7 @@ class Kept:
             await asyncio.wait_for(self._none.wait(), patience_s)
 
     def close(self) -> None:
-        """The worker is gone: leases that were lost are left to expire."""
+        """The worker is gone: leases whose call has no answer are left to expire."""
         self.closed = True
 
 

@@ -7,10 +7,11 @@ the runner that holds it: the run may be held anew by then, by another one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from ...store import MARKS, RenewResult
 from ..shared import Shared
+from .asking import Asked, Asking
 from .inboxes import Inboxes
 from .lease import Holder, LeaseKeeper
 from .news import News
@@ -21,20 +22,17 @@ log = logging.getLogger("durable.worker")
 
 
 class HeldRuns:
-    """Of one worker; ``on_mail`` is told of runs for which messages have come."""
+    """Of one worker."""
 
-    def __init__(
-        self, shared: Shared, reach: Reach, news: News, on_mail: Callable[[Iterable[str]], None]
-    ) -> None:
-        self.closed = False
-        """The worker is gone: what is leased to it now is left to expire."""
+    def __init__(self, shared: Shared, reach: Reach, news: News) -> None:
+        self._closed = False
         self._runners: dict[str, Runner] = {}
         self._suspects: set[str] = set()
         self._told: set[str] = set()  # those that may have got mail
         self._reach = reach
         self._clock = shared.clock
         self._news = news
-        self._on_mail = on_mail
+        self._asking = Asking()
         self.inboxes = Inboxes(shared.store, self._runners, log)
         self.keeper = LeaseKeeper(
             shared.store,
@@ -74,7 +72,7 @@ class HeldRuns:
         in the same state: the store has lost the former.
         """
         before = self._runners.get(run_id)
-        if self.closed or (before is not None and before.epoch // MARKS > epoch // MARKS):
+        if self._closed or (before is not None and before.epoch // MARKS > epoch // MARKS):
             return False
         if before is not None:
             before.lose("it had expired, and was claimed again")
@@ -89,6 +87,10 @@ class HeldRuns:
         self.keeper.hold(run_id, runner, since)
         self._news.claimed(runner)
 
+    def lasts(self, runner: Runner) -> bool:
+        """Whether its lease has not ended yet, as far as can be known here."""
+        return self.keeper.lasts(runner.run_id, runner)
+
     def let_go(self, runner: Runner) -> None:
         """This one is held no more, if it was."""
         run_id = runner.run_id
@@ -97,6 +99,10 @@ class HeldRuns:
             self._suspects.discard(run_id)
             self._told.discard(run_id)
         self.keeper.let_go(run_id, runner)
+
+    def close(self) -> None:
+        """The worker is gone: what is leased to it now is left to expire."""
+        self._closed = True
 
     # --- what is said of them ------------------------------------------------------------------
 
@@ -112,19 +118,33 @@ class HeldRuns:
             runner = self._runners.get(holder.lease.run_id)
             if runner is holder:
                 runner.lease_is_gone()
-        self._on_mail(result.mail)
+        self.mail(list(result.mail))
 
     # --- their messages ------------------------------------------------------------------------
 
+    def ask(self) -> Asked:
+        """A call that may lease runs is made now."""
+        return self._asking.begin(self.keeper.now())
+
+    def answered(self, asked: Asked) -> None:
+        """All that it leased was taken over."""
+        self._asking.end(asked)
+
+    def mail(self, run_ids: Sequence[str]) -> None:
+        """Messages were delivered to these: look, for those that are held, or about to be."""
+        self._asking.told(run_ids)
+        self.look(run_ids)
+
+    def heard(self) -> None:
+        """They may have been to any."""
+        self._asking.heard()
+        self.look(self._runners)
+
     def look(self, run_ids: Iterable[str]) -> None:
-        """Messages may have come for these: read the inboxes of those that are held."""
+        """Read the inboxes of those of these that are held."""
         held = [run_id for run_id in run_ids if run_id in self._runners]
         self._told.update(held)
         self.inboxes.look(held)
-
-    def look_at_all(self) -> None:
-        """The same for all."""
-        self.look(self._runners)
 
     def may_have_mail(self, runner: Runner) -> bool:
         """Whether messages may have come since this run is held."""

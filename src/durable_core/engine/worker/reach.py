@@ -11,7 +11,7 @@ import attrs
 from ...kernel.limits import Limits
 from ...store import ClaimRequest, Kind
 from ...workflow.definition import Definition
-from .owner import new_owner
+from ..owner import new_owner
 
 
 class Options(Protocol):

@@ -43,13 +43,14 @@ class Slots:
 
     def stop(self, keys: Iterable[AttemptKey], reporter: Reporter) -> None:
         """Cancel these attempts; each is reported as stopped, or as whatever it came to."""
+        # Of one key there may be two: an attempt that was abandoned, and then its retry.
         calls = {call.attempt.key: call for call in self._calls_of(reporter)}
         for key in keys:
-            if key in calls:
-                calls[key].stop()
-            elif self._waiting.get(reporter, {}).pop(key, None) is not None:
+            if self._waiting.get(reporter, {}).pop(key, None) is not None:
                 self._forget_if_empty(reporter)
                 reporter.attempt_ended(AttemptStopped(key))
+            elif key in calls:
+                calls[key].stop()
 
     def stop_all(self, reporter: Reporter) -> None:
         """The same for every attempt of a run."""
@@ -102,7 +103,7 @@ class Slots:
         self._on_free()
 
     def _calls_of(self, reporter: Reporter) -> list[Call]:
-        """The calls of a run, the oldest first."""
+        """The calls of a run, the oldest first: of two with one key, the later one counts."""
         calls, call = [], self._calls.get(reporter)
         while call is not None:
             calls.append(call)

@@ -27,7 +27,7 @@ from ..retention import Pruner
 from ..shared import Shared, WorkerOptions
 from ..shielded import ended, to_the_end
 from .adopting import Adopting
-from .asking import Asked, Asking
+from .asking import Asked
 from .attempts import Call, Surroundings
 from .claiming import Claims
 from .committer import Answer, Committer
@@ -79,10 +79,9 @@ class Worker:
         entropy = shared.host.entropy
         self._reach = Reach.of(options, shared.registry, shared.limits, entropy)
         self._news = News(self.name, shared.local, shared.observers)
-        self._held = HeldRuns(shared, self._reach, self._news, self.mail)
+        self._held = HeldRuns(shared, self._reach, self._news)
         self._warm = WarmRuns()
         self._kept = Kept()
-        self._asking = Asking()
         self._adopting = Adopting(
             self.name, self, shared, programs, self._held, self._warm, self._news
         )
@@ -168,7 +167,7 @@ class Worker:
             )
             runner.drop()
         self._kept.close()
-        self._held.closed = True
+        self._held.close()
         self._warm.clear()
         await self._committer.close(STORE_GRACE_S)
         await ended([self._held.inboxes.task, self._pruner.task], STORE_GRACE_S)
@@ -212,9 +211,12 @@ class Worker:
 
     def mail(self, run_ids: Iterable[str]) -> None:
         """Messages were delivered to these runs: look, for those held here, or about to be."""
-        run_ids = list(run_ids)
-        self._asking.told(run_ids)
-        self._held.look(run_ids)
+        self._held.mail(list(run_ids))
+
+    def _heard(self) -> None:
+        """Something may have changed through another connection."""
+        self.wake()
+        self._held.heard()
 
     # --- what claims need (claiming.Claimant) ----------------------------------------------------
 
@@ -229,17 +231,11 @@ class Worker:
 
     def ask(self) -> Asked:
         """A call that may lease runs is made now."""
-        return self._asking.begin(self._held.keeper.now())
+        return self._held.ask()
 
     def answered(self, asked: Asked) -> None:
         """All that it leased was taken over."""
-        self._asking.end(asked)
-
-    def _heard(self) -> None:
-        """Something may have changed through another connection."""
-        self.wake()
-        self._asking.heard()
-        self._held.look_at_all()
+        self._held.answered(asked)
 
     async def adopt(self, claimed: ClaimedRun, asked: Asked) -> None:
         """Take over a run that this call leased; never raises."""
@@ -298,7 +294,7 @@ class Worker:
 
     def lasts(self, runner: Runner) -> bool:
         """Whether the run's lease has not ended yet."""
-        return self._held.keeper.lasts(runner.run_id, runner)
+        return self._held.lasts(runner)
 
     def _threads(self) -> Executor:
         # An abandoned handler keeps both, its thread and its slot.
