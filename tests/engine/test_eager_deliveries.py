@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import attrs
 import pytest
 from tests.engine.stage import PATIENCE_S, Stage
 from tests.engine.test_eager import LONG, LOST, REFUSED, caught_up, listening
@@ -545,6 +546,44 @@ async def test_a_worker_that_is_gone_adopts_nothing(
             await asyncio.wait_for(gate.reached.wait(), PATIENCE_S)
         gate.opened.set()
         await sending
+        assert scene.woken == []
+        assert stage.watch.names(run.id).count("RunClaimed") == 1
+        async with engine.worker():
+            await run.result(timeout=PATIENCE_S)
+    assert scene.woken == [run.id]
+
+
+async def test_a_worker_that_is_gone_adopts_nothing_that_it_was_still_reading(
+    stage: Stage, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "STORE_GRACE_S", 0.01)
+    gate = Gate()
+    store = stage.store()
+    scene.log = Log(store)
+    delivering, reading = store.deliver_and_claim, store.journal
+
+    async def without_entries(*args: Any, **options: Any) -> Delivery:
+        delivery: Delivery = await delivering(*args, **options)
+        runs = tuple(attrs.evolve(claimed, entries=()) for claimed in delivery.runs)
+        return attrs.evolve(delivery, runs=runs)
+
+    async def slowly(*args: Any, **options: Any) -> Any:
+        await gate()
+        return await reading(*args, **options)
+
+    async with stage.engine(scene.workflow, store=store) as engine:
+        async with engine.worker(lease=0.3):
+            await caught_up(engine)
+            run = await scene.idle(stage, engine)
+            with monkeypatch.context() as patch:
+                patch.setattr(store, "deliver_and_claim", without_entries)
+                patch.setattr(store, "journal", slowly)
+                sending = asyncio.create_task(engine.signal(run.id, "go"))
+                await asyncio.wait_for(gate.reached.wait(), PATIENCE_S)
+        gate.opened.set()
+        await sending
+        for _ in range(10):
+            await asyncio.sleep(0.001)
         assert scene.woken == []
         assert stage.watch.names(run.id).count("RunClaimed") == 1
         async with engine.worker():
