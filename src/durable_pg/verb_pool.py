@@ -30,7 +30,6 @@ class VerbPool:
 
     def __init__(self, connect: Callable[[], Awaitable[Connection]], size: int) -> None:
         self._connect = connect
-        self._size = size
         self._places = asyncio.BoundedSemaphore(size)
         self._idle: list[Connection] = []
         self._lent: set[Connection] = set()
@@ -112,9 +111,7 @@ class VerbPool:
     async def close(self) -> None:
         """Close them, when all are back; who wants one from now on gets ``InterfaceError``. Whoever
         has no patience for that cancels it: then all are hung up on."""
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._refuse()
         try:
             while self._lent:
                 self._came_back.clear()
@@ -126,6 +123,11 @@ class VerbPool:
 
     def terminate(self) -> None:
         """Hang up on all of them."""
-        self._closed = True
+        self._refuse()
         for conn in (*self._idle, *self._lent):
             conn.terminate()
+
+    def _refuse(self) -> None:
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
