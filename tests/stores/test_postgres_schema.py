@@ -394,6 +394,17 @@ async def test_a_server_that_becomes_read_only_is_named(place: Place) -> None:
         assert not caught.value.outcome_unknown
 
 
+async def test_a_session_that_became_read_only_is_not_used_again(place: Place) -> None:
+    """Its server is a standby by now, or will be; another connection may find the primary."""
+    async with place.opened() as store:
+        await store._checked().connections.using(
+            lambda conn: conn.execute("SET default_transaction_read_only = on")
+        )
+        with pytest.raises(StoreUnavailableError, match=r"read-only.*target_session_attrs"):
+            await store.create([new_run()])
+        assert (await store.create([new_run()]))[0].created
+
+
 async def test_an_old_server_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "OLDEST_SERVER", 99_00_00)
     with pytest.raises(SchemaVersionError, match=r"needs 99 or newer\."):
