@@ -13,6 +13,8 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from ..errors import DurableError, EncodingError
+from ..kernel import journal as j
+from ..kernel.ids import UnitKey
 from ..kernel.value import Payload
 from .rules import FAILED, RULES
 from .rules_of_leases import left_to_expire
@@ -49,7 +51,7 @@ def violations(
     if quiet is not None:
         if compare is None:
             compare = "free" if sim.plan.races else "same"
-        if _timed_out_in_a_freeze(sim):
+        if _timed_out_in_a_freeze(sim) or _sent_too_late(sim):
             compare = "free"
         found += outcome_differs(sim, quiet, compare, unsteady=unsteady)
         if compare != "free":
@@ -65,6 +67,28 @@ def _timed_out_in_a_freeze(sim: Simulation) -> bool:
         getattr(entry, "failure", None) for run_id in sim.runs for entry in sim.entries(run_id)
     )
     return any(failure is not None and failure.type == "TimeoutError" for failure in failures)
+
+
+def _sent_too_late(sim: Simulation) -> bool:
+    """Whether a wait may have timed out because the process that was to send the signal was gone,
+    or stood still, until the moment had passed."""
+    if not (sim.plan.embedded and sim.fired):
+        return False
+    for run_id in sim.runs:
+        came = [
+            (message.name, record.at_ms)
+            for message, record in sim.world.stored[run_id].inbox.values()
+        ]
+        waits: dict[UnitKey | None, j.SignalAwaited] = {}
+        for entry in sim.history(run_id):
+            if isinstance(entry, j.SignalAwaited):
+                waits[entry.unit] = entry
+            elif isinstance(entry, j.WaitTimedOut | j.UnitFailed) and entry.unit in waits:
+                wait = waits[entry.unit]
+                due_ms = entry.at_ms if wait.due_at_ms is None else wait.due_at_ms
+                if not any(name == wait.signal and at_ms < due_ms for name, at_ms in came):
+                    return True
+    return False
 
 
 # --- the outcome ---------------------------------------------------------------------------------
