@@ -64,16 +64,20 @@ def commit(run_id: str, epoch: int = 1) -> Commit:
     )
 
 
-async def verdicts(
-    store: FaultyStore, *commits: Commit, patience_s: float = 5.0
-) -> list[CommitVerdict | None]:
-    committer = Committer(
+def committer_of(store: FaultyStore, patience_s: float = 5.0) -> Committer:
+    return Committer(
         store,
         StoreClock(),
         entropy=bytes,
         patience_s=patience_s,
         on_mail=lambda mail, epochs: None,
     )
+
+
+async def verdicts(
+    store: FaultyStore, *commits: Commit, patience_s: float = 5.0
+) -> list[CommitVerdict | None]:
+    committer = committer_of(store, patience_s)
     answers: list[asyncio.Future[CommitVerdict | None]] = []
     for one in commits:
         answer: asyncio.Future[CommitVerdict | None] = asyncio.get_running_loop().create_future()
@@ -131,3 +135,15 @@ async def test_a_failing_batch_is_split_until_the_culprit_stands_alone(
         CommitVerdict.APPLIED,
     ]
     assert "the commit of run b was refused" in caplog.text
+
+
+async def test_what_comes_when_all_is_over_is_left_alone(store: FaultyStore) -> None:
+    """As what ends the lease of a run that was claimed for a worker which is gone."""
+    committer = committer_of(store)
+    answers: list[CommitVerdict | None] = []
+    committer.submit(commit("a"), answers.append)
+    await committer.close(5.0)
+    committer.submit(commit("b"), answers.append)
+    await committer.idle()
+    assert answers == [CommitVerdict.APPLIED]
+    assert store.batches == [["a"]]

@@ -26,6 +26,7 @@ class Counting:
         self.may = asyncio.Event()
         self.may.set()
         self.made: list[Connection] = []
+        self.made_one = asyncio.Event()
         self._dsn = place.dsn
 
     async def __call__(self) -> Connection:
@@ -34,6 +35,7 @@ class Counting:
         self.times += 1
         conn = await asyncpg.connect(self._dsn)
         self.made.append(conn)
+        self.made_one.set()
         await self.may.wait()
         return conn
 
@@ -45,6 +47,13 @@ async def pool_of(connecting: Counting, size: int = 2) -> AsyncIterator[VerbPool
         yield pool
     finally:
         await asyncio.wait_for(pool.close(), PATIENCE_S)
+
+
+def ended(conn: Connection) -> asyncio.Event:
+    """Set when the connection is no more."""
+    over = asyncio.Event()
+    conn.add_termination_listener(lambda conn: over.set())
+    return over
 
 
 async def ready(turns: int = 5) -> None:
@@ -94,13 +103,14 @@ async def test_a_broken_connection_is_replaced(place: Place) -> None:
     async with pool_of(connecting) as pool:
         lent, idle = await pool.acquire(timeout=1), await pool.acquire(timeout=1)
         await pool.release(idle)
+        broken = [ended(conn) for conn in (lent, idle)]
         for conn in (lent, idle):
             await place.eyes.fetchval(
                 "SELECT pg_terminate_backend($1, 5000)", conn.get_server_pid()
             )
         async with asyncio.timeout(PATIENCE_S):
-            while not (lent.is_closed() and idle.is_closed()):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+            for each in broken:
+                await each.wait()
         await pool.release(lent)
         both = [await pool.acquire(timeout=1) for _ in range(2)]
         assert [await conn.fetchval("SELECT 1") for conn in both] == [1, 1]
@@ -127,12 +137,12 @@ async def test_what_nobody_needs_is_closed(place: Place, monkeypatch: pytest.Mon
         await pool.release(unneeded)
         await pool.release(needed)
         async with asyncio.timeout(PATIENCE_S):
+            over = ended(needed)
             while not unneeded.is_closed():
                 assert await pool.acquire(timeout=1) is needed
                 await asyncio.sleep(0.001)
                 await pool.release(needed)
-            while not needed.is_closed():  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
+            await over.wait()
 
 
 async def test_closing_waits_for_what_is_lent_and_tells_who_waits(place: Place) -> None:
@@ -228,8 +238,7 @@ async def test_a_connection_that_comes_too_late_is_hung_up_on(place: Place) -> N
     pool = VerbPool(connecting, 1)
     wanting = asyncio.create_task(pool.acquire(timeout=PATIENCE_S))
     async with asyncio.timeout(PATIENCE_S):
-        while not connecting.made:  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+        await connecting.made_one.wait()
         pool.terminate()
         connecting.may.set()
         with pytest.raises(asyncpg.InterfaceError):

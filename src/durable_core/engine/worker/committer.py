@@ -52,9 +52,13 @@ class Committer:
         self._on_mail = on_mail
         self._pending: list[tuple[Commit, Answer]] = []
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     def submit(self, commit: Commit, answer: Answer) -> None:
-        """Write this commit soon; ``answer`` is called once, from the event loop."""
+        """Write this commit soon; ``answer`` is called once, from the event loop. What comes when
+        all is over is neither written nor answered."""
+        if self._closed:
+            return
         self._pending.append((commit, answer))
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._flush())
@@ -66,6 +70,7 @@ class Committer:
 
     async def close(self, patience_s: float) -> None:
         """Stop, after waiting this long for what is on its way. The rest stays unanswered."""
+        self._closed = True
         task = self._task
         if task is not None:
             await asyncio.wait({task}, timeout=patience_s)

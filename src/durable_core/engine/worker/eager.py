@@ -83,7 +83,6 @@ class Kept:
 
     def __init__(self) -> None:
         self.count = 0
-        self.closed = False
         self._none = asyncio.Event()
         self._none.set()
 
@@ -102,10 +101,6 @@ class Kept:
         """Return when none is kept, or the time is up."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._none.wait(), patience_s)
-
-    def close(self) -> None:
-        """The worker is gone: leases whose call has no answer are left to expire."""
-        self.closed = True
 
 
 class Places:
@@ -142,7 +137,7 @@ class Places:
         """There is no answer; what was created all the same is due."""
         self._leave()
         self._worker.answered(self._asked)
-        if refused(error) or self._kept.closed:
+        if refused(error):
             return
         for run_id in self._ids:
             commit = given_up(run_id, self._epoch, now_ms)
@@ -189,7 +184,7 @@ class Seats:
         owner = self._reach.owner
         for record in records:
             ours = (record.owner, record.epoch % MARKS) == (owner, self._mark)
-            if ours and not self._kept.closed:
+            if ours:
                 commit = hand_back_unused(record, seen=0, now_ms=now_ms)
                 self._worker.submit(commit, lambda verdict: self._worker.wake())
         self.leave()

@@ -166,7 +166,6 @@ class Worker:
                 runner.run_id,
             )
             runner.drop()
-        self._kept.close()
         self._held.close()
         self._warm.clear()
         await self._committer.close(STORE_GRACE_S)
