@@ -111,6 +111,8 @@ async def test_the_user_cannot_end_it(store: PgStore, place: Place, how: str) ->
                 await transaction.commit(step())
     assert await store.journal("r1") == (), "no entry without the rows"
     assert await place.mine() == ([1] if how.startswith("COMMIT") else [])
+    if how in ("close", "terminate"):  # the server may hear of it after us
+        await place.comes_to_rest()
     assert await place.at_rest()
     async with store.transaction(lease()) as transaction:
         assert await transaction.commit(step()) is APPLIED
