@@ -2,10 +2,11 @@
 
 LISTEN and NOTIFY only shorten waiting: whoever hears nothing looks again by itself. Rules:
 
-1. A NOTIFY never travels with a commit of ours. It takes a lock of the whole cluster until its
-   transaction has ended, so a commit that carried one would make all others queue behind its
-   flush to disk. It is sent afterwards, alone, by ``ring``: a transaction with nothing in it to
-   be kept is not flushed.
+1. A NOTIFY takes a lock of the whole cluster until its transaction has ended, so commits that
+   carried one would queue behind each other's flush to disk. It is sent afterwards, alone, by
+   ``ring``: a transaction with nothing in it to be kept is not flushed. Only where it is quiet is
+   it ``carried`` by the verb itself, which saves a round trip, and by one verb of all processes
+   at a time, so that none waits for another's flush: that is for the database to say.
 2. ``ring`` is heard at once when it was quiet, and at most every ``REST_S`` under load: what rings
    meanwhile is gathered. The last one is always sent.
    ``ring_seldom`` does so at most every ``SELDOM_S``.
@@ -27,6 +28,7 @@ from durable_core.errors import DurableError
 
 from .connection import CLOSE_S, Connections
 from .queries import ALIVE, NOTIFY
+from .ring import Ring
 from .translate import DRIVER_ERRORS, translated
 from .verb_pool import Connection
 
@@ -142,11 +144,21 @@ class Bell:
 
     # --- ringing -----------------------------------------------------------------------------
 
+    def carried(self) -> Ring | None:
+        """A ring to be taken along; none so soon after another. Say so if it ``has_rung``."""
+        quiet = self._ringing is None and not self._closed
+        return Ring(self._channel, self._name) if quiet else None
+
+    def has_rung(self) -> None:
+        """The next ring comes no sooner than after one of ours."""
+        if self._ringing is None and not self._closed:
+            self._ringing = asyncio.get_running_loop().create_task(self._ring_after(REST_S))
+
     def ring(self) -> None:
         """Let the others hear that something changed; soon, and at most every ``REST_S``."""
         self._again = True
         if self._ringing is None and not self._closed:
-            self._ringing = asyncio.get_running_loop().create_task(self._ring())
+            self._ringing = asyncio.get_running_loop().create_task(self._ring_after(0))
 
     def ring_seldom(self) -> None:
         """The same, at most every ``SELDOM_S``."""
@@ -162,8 +174,10 @@ class Bell:
         self._seldom_at = asyncio.get_running_loop().time() + SELDOM_S
         self.ring()
 
-    async def _ring(self) -> None:
+    async def _ring_after(self, rest_s: float) -> None:
         try:
+            if rest_s:
+                await asyncio.sleep(rest_s)
             while self._again:
                 await self._notify()
                 await asyncio.sleep(REST_S)

@@ -26,6 +26,13 @@ def _call(function: str, parameters: int) -> str:
     return " ".join(("SELECT * FROM", f"{PLACEHOLDER}.{function}({places})"))
 
 
+def _ringing(function: str, parameters: int) -> str:
+    """The same, and one column more: whether others will hear of it, on the channel and from the
+    sender that are the last two parameters. That is asked once, when the function is through."""
+    ring = f"{PLACEHOLDER}.ring_v1(${parameters + 1}, ${parameters + 2})"
+    return _call(function, parameters).replace("*", f"*, (SELECT {ring})", 1)
+
+
 # --- connection and schema -------------------------------------------------------------------
 
 BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
@@ -89,8 +96,8 @@ SELECT set_config('lock_timeout', $1, true), set_config('statement_timeout', '0'
 
 # --- verbs -----------------------------------------------------------------------------------
 
-CREATE = _call("create_v1", 35)
-DELIVER = _call("deliver_v1", 14)
+CREATE = _ringing("create_v1", 35)
+DELIVER = _ringing("deliver_v1", 14)
 POST = _call("post_all_v1", 13)
 CLAIM = _call("claim_v1", 10)
 DELIVER_AND_CLAIM = _call("deliver_and_claim_v1", 22)

@@ -41,6 +41,7 @@ from . import leasing, opening, queries, reading, schema, verbs, writing
 from .connection import Address, Connections, real
 from .listen import Bell, poll
 from .queries import in_schema
+from .ring import Ring
 from .rows import has_consequences
 from .schema_name import SchemaName
 from .steps import Steps, drive
@@ -164,14 +165,16 @@ class PgStore:
     async def create(self, runs: Sequence[NewRun], *, conn: Any = None) -> tuple[CreateResult, ...]:
         """Create runs that do not exist yet."""
 
+        ring = self._ring() if conn is None and any(new.owner is None for new in runs) else None
+
         def steps() -> Steps[tuple[CreateResult, ...]]:
-            return self._verbs.create(runs, self._now())
+            return self._verbs.create(runs, self._now(), ring)
 
         if conn is not None:
             return await self._join(conn, steps)
         results = await self._write(steps)
         created = [one.record for one in results if one.created]
-        self._ring_if(any(record.owner is None for record in created))
+        self._ring_if(any(record.owner is None for record in created), ring)
         self._ring_seldom_if(any(record.owner is not None for record in created))
         return results
 
@@ -181,14 +184,15 @@ class PgStore:
         """Put messages into inboxes and make their runs due. With ``conn`` they are on their way
         once the caller has committed, and in the inbox when a worker next looks."""
 
-        def steps() -> Steps[tuple[DeliverVerdict, ...]]:
-            verb = self._verbs.deliver if conn is None else self._verbs.post
-            return verb(messages, self._now(), inbox_limit)
-
         if conn is not None:
-            return await self._join(conn, steps)
-        verdicts = await self._write(steps)
-        self._ring_if(DeliverVerdict.DELIVERED in verdicts)
+            return await self._join(
+                conn, lambda: self._verbs.post(messages, self._now(), inbox_limit)
+            )
+        ring = self._ring()
+        verdicts = await self._write(
+            lambda: self._verbs.deliver(messages, self._now(), inbox_limit, ring)
+        )
+        self._ring_if(DeliverVerdict.DELIVERED in verdicts, ring)
         return verdicts
 
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
@@ -339,8 +343,17 @@ class PgStore:
             )
         return link
 
-    def _ring_if(self, news: bool) -> None:
-        if news and self._link is not None and self._link.bell is not None:
+    def _ring(self) -> Ring | None:
+        """For a verb to take along."""
+        bell = None if self._link is None else self._link.bell
+        return None if bell is None else bell.carried()
+
+    def _ring_if(self, news: bool, carried: Ring | None = None) -> None:
+        if self._link is None or self._link.bell is None:
+            return
+        if carried is not None and carried.sounds:
+            self._link.bell.has_rung()
+        elif news:
             self._link.bell.ring()
 
     def _ring_seldom_if(self, leased: bool) -> None:

@@ -29,18 +29,19 @@ from .plain import creating as plain_creating
 from .plain import delivering as plain_delivering
 from .plain import leasing as plain_leasing
 from .plain import pruning as plain_pruning
+from .ring import Ring
 from .steps import Steps
 
-Delivering = Callable[[Sequence[Message], int | None, int], Steps[tuple[DeliverVerdict, ...]]]
+Delivered = Steps[tuple[DeliverVerdict, ...]]
 
 
 @attrs.frozen(slots=True, kw_only=True)
 class Verbs:
     """Each makes the steps of one verb. The time in ms is None for the database's clock."""
 
-    create: Callable[[Sequence[NewRun], int | None], Steps[tuple[CreateResult, ...]]]
-    deliver: Delivering
-    post: Delivering
+    create: Callable[[Sequence[NewRun], int | None, Ring | None], Steps[tuple[CreateResult, ...]]]
+    deliver: Callable[[Sequence[Message], int | None, int, Ring | None], Delivered]
+    post: Callable[[Sequence[Message], int | None, int], Delivered]
     claim: Callable[[ClaimRequest, int | None], Steps[ClaimBatch]]
     deliver_and_claim: Callable[
         [Sequence[Message], ClaimRequest, int | None, int, Foreseen | None],

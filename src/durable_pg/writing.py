@@ -24,6 +24,7 @@ from durable_core.store import (
 )
 
 from . import queries
+from .ring import Ring, ring_columns
 from .rows import (
     commit_columns,
     consequence_columns,
@@ -57,13 +58,18 @@ COMMITS = (
 """By the numbers that the functions answer with."""
 
 
-def create(runs: Sequence[NewRun], now_ms: int | None) -> Steps[tuple[CreateResult, ...]]:
+def create(
+    runs: Sequence[NewRun], now_ms: int | None, ring: Ring | None = None
+) -> Steps[tuple[CreateResult, ...]]:
     """The verb ``create``."""
     if not runs:
         return ()
-    rows = yield Query(queries.CREATE, (now_ms, *new_run_columns(runs)))
+    parameters = (now_ms, *new_run_columns(runs), *ring_columns(ring))
+    rows = yield Query(queries.CREATE, parameters)
+    if ring is not None:
+        ring.sounds = rows[0][-1]
     made = {row[2]: row[1] for row in rows if row[0]}
-    here = {row[2]: record_from_row(row[2:]) for row in rows if not row[0]}
+    here = {row[2]: record_from_row(row[2:-1]) for row in rows if not row[0]}
     results = []
     for new in runs:
         at_ms = made.pop(new.run_id, None)
@@ -74,15 +80,18 @@ def create(runs: Sequence[NewRun], now_ms: int | None) -> Steps[tuple[CreateResu
 
 
 def deliver(
-    messages: Sequence[Message], now_ms: int | None, inbox_limit: int
+    messages: Sequence[Message], now_ms: int | None, inbox_limit: int, ring: Ring | None = None
 ) -> Steps[tuple[DeliverVerdict, ...]]:
     """The verb ``deliver``. Only what a token makes exclusive waits for a locked run; the rest is
     posted to it."""
     if not messages:
         return ()
     wait = any(message.token is not None for message in messages)
-    parameters = (now_ms, inbox_limit, wait, *message_columns(messages))
-    ((verdicts,),) = yield Query(queries.DELIVER, parameters)
+    columns = message_columns(messages)
+    parameters = (now_ms, inbox_limit, wait, *columns, *ring_columns(ring))
+    ((verdicts, sounds),) = yield Query(queries.DELIVER, parameters)
+    if ring is not None:
+        ring.sounds = sounds
     return tuple(DELIVERIES[verdict] for verdict in verdicts)
 
 
@@ -151,7 +160,8 @@ def _commit_in_rounds(commits: Sequence[Commit], now_ms: int | None) -> Steps[Co
     yield from create([child for one in applied for child in one.children], now_ms)
     messages = [message for one in applied for message in one.messages]
     if messages:
-        yield Query(queries.DELIVER, (now_ms, None, False, *message_columns(messages)))
+        parameters = (now_ms, None, False, *message_columns(messages), *ring_columns(None))
+        yield Query(queries.DELIVER, parameters)
     rows = yield Query(queries.INBOX, (now_ms, *lease_columns(newest_leases(applied))))
     return CommitResult(verdicts=tuple(verdicts), now_ms=at_ms, mail=mail_from_rows(rows))
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any
 
+import asyncpg
 import attrs
 import pytest
+from tests.postgres_kit import MAJORS
 from tests.stores.pg_kit import PATIENCE_S, Place, at_peace, impatient, on_postgres, until
 from tests.torment.proxy import Proxy
 
 from durable_core.errors import DurableError, StoreUnavailableError
+from durable_core.store import DeliverVerdict
 from durable_core.testing.contract_kit import (
     commit_all,
     finish,
@@ -22,6 +26,8 @@ from durable_core.testing.contract_kit import (
     started,
     step,
 )
+from durable_core.testing.postgres import QUICK, PostgresServer
+from durable_core.testing.postgres_binaries import find_binaries
 from durable_pg import PgStore, listen, queries
 from durable_pg.schema_name import SchemaName
 
@@ -29,6 +35,8 @@ pytestmark = on_postgres
 
 HEARS_MS = 10_000
 """Enough for what must be heard."""
+CARRY = "SELECT ring_v1($1, $2)"
+SOMEBODY_WAITS = "SELECT FROM pg_locks WHERE NOT granted"
 LISTENERS = "SELECT pid FROM pg_stat_activity WHERE query ILIKE 'LISTEN%'"
 
 
@@ -43,6 +51,20 @@ async def other(store: PgStore, place: Place) -> AsyncIterator[PgStore]:
     """Another store in the same schema."""
     async with place.opened() as other:
         yield other
+
+
+def rings_sent(store: PgStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What this store sends by itself from now on."""
+    connections, sent = store._checked().connections, list[str]()
+    fetch = connections.fetch
+
+    async def watched(sql: str, *args: Any) -> list[Any]:
+        if sql == queries.NOTIFY:
+            sent.append(sql)
+        return await fetch(sql, *args)
+
+    monkeypatch.setattr(connections, "fetch", watched)
+    return sent
 
 
 # --- what is heard ---------------------------------------------------------------------------
@@ -115,6 +137,102 @@ async def test_many_changes_ring_seldom(store: PgStore, other: PgStore, place: P
         await at_peace(store, other)
         await ear.fetch("SELECT 1")
         assert 1 <= len(heard) <= 2 + lasted / listen.REST_S
+
+
+# --- rings that travel with a verb -------------------------------------------------------------
+
+
+async def test_where_it_is_quiet_a_start_and_a_message_take_their_ring_along(
+    store: PgStore, other: PgStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is sent, and it is heard."""
+    await at_peace(store, other)
+    sent = rings_sent(store, monkeypatch)
+    await store.create([new_run("a"), new_run("b")])
+    assert await other.wait_for_work(HEARS_MS)
+    await at_peace(store, other)
+    await store.deliver([signal("a"), signal("b")])
+    assert await other.wait_for_work(HEARS_MS)
+    await at_peace(store, other)
+    assert sent == []
+
+
+async def test_soon_after_a_ring_the_next_is_sent_when_it_is_time(
+    store: PgStore, other: PgStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await at_peace(store, other)
+    sent = rings_sent(store, monkeypatch)
+    await store.create([new_run("a")])
+    await store.create([new_run("b")])
+    assert sent == []
+    await at_peace(store, other)
+    assert len(sent) == 1
+
+
+async def test_one_verb_at_a_time_takes_its_ring_along(
+    store: PgStore, other: PgStore, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No start waits for the flush of another: who comes meanwhile sends its ring afterwards."""
+    await at_peace(store, other)
+    sent = rings_sent(store, monkeypatch)
+    async with place.connected() as third, third.transaction():
+        assert await third.fetchval(CARRY, "elsewhere", "third")
+        await store.create([new_run()])
+        assert await other.wait_for_work(HEARS_MS)
+        assert len(sent) == 1
+
+
+async def test_while_a_verb_waits_for_a_run_others_may_take_their_rings_along(
+    store: PgStore, other: PgStore, place: Place
+) -> None:
+    """An answer to a token waits for the transaction of whoever has the run."""
+    await started(store)
+    await commit_all(store, [let_go(n=1, tokens_opened=("t",))])
+    await at_peace(store, other)
+    async with place.connected() as holder:
+        async with holder.transaction():
+            assert await holder.fetch("SELECT FROM lease FOR UPDATE")
+            waits = asyncio.ensure_future(store.deliver([signal(token="t")]))
+            await until(lambda: place.eyes.fetch(SOMEBODY_WAITS))
+            async with place.connected() as third, third.transaction():
+                assert await third.fetchval(CARRY, "elsewhere", "third")
+        assert len(await waits) == 1
+    assert await other.wait_for_work(HEARS_MS)
+
+
+async def test_what_is_undone_was_not_rung_for(store: PgStore, place: Place) -> None:
+    """The ring is part of the transaction."""
+    await at_peace(store)
+    async with place.connected() as third:
+        doomed = third.transaction()
+        await doomed.start()
+        assert await third.fetchval(CARRY, SchemaName(place.schema).channel, "third")
+        await doomed.rollback()
+    assert not await store.wait_for_work(100)
+
+
+async def test_a_queue_of_rings_that_is_full_fails_no_start() -> None:
+    """Somebody listens, and never reads: from then on Postgres keeps every NOTIFY."""
+    binaries = find_binaries(MAJORS[0])
+    assert binaries is not None and MAJORS[0] >= 17, "since when the queue can be made small"
+    with PostgresServer(binaries, settings={**QUICK, "max_notify_queue_pages": "64"}) as server:
+        idler, filler = [await asyncpg.connect(server.dsn()) for _ in range(2)]
+        for sql in ("LISTEN forever", "BEGIN", "SELECT 1"):
+            await idler.execute(sql)
+        async with AsyncExitStack() as stack:
+            store = PgStore(server.dsn())
+            await store.open(migrate=True)
+            stack.push_async_callback(store.close)
+            with pytest.raises(asyncpg.ProgramLimitExceededError):
+                while True:
+                    await filler.execute(queries.NOTIFY.replace("$1, $2", "'x', repeat('y', 7000)"))
+            for number in range(3):
+                (created,) = await store.create([new_run(str(number))])
+                assert created.created
+                assert await store.deliver([signal(str(number))]) == (DeliverVerdict.DELIVERED,)
+                await asyncio.sleep(2 * listen.REST_S)  # it is quiet again
+        await idler.close()
+        await filler.close()
 
 
 async def test_of_runs_created_with_their_leases_others_hear_but_more_seldom(

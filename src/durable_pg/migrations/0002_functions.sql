@@ -26,6 +26,26 @@ CREATE FUNCTION "durable".now_ms_v1() RETURNS bigint
 LANGUAGE sql VOLATILE PARALLEL SAFE
 AS $$ SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint $$;
 
+-- Let others hear, when the transaction has been committed, that something changed; answers whether
+-- they will. A NOTIFY takes a lock of the whole cluster from before its transaction is flushed until
+-- after, so of all transactions of a database one at a time may carry a ring. The others let hear
+-- of themselves afterwards, by a transaction with nothing to flush. Nor may a ring be what fails: a
+-- queue that fills because somebody listens and never reads refuses what it has no room for.
+CREATE FUNCTION "durable".ring_v1(p_channel text, p_sender text) RETURNS boolean
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    IF p_channel IS NULL
+        OR pg_notification_queue_usage() > 0.5
+        OR NOT pg_try_advisory_xact_lock(hashtextextended('durable: ring', 0))
+    THEN
+        RETURN false;
+    END IF;
+    PERFORM pg_notify(p_channel, p_sender);
+    RETURN true;
+END
+$$;
+
 -- Put one message into its run's inbox. The caller holds the lock of the run's lease row or, if
 -- the run has ended, of its outcome row. "kept": the message was acknowledged before (it was
 -- posted), so it is refused only as a duplicate. Answers in this order: 5 unknown; 1 duplicate

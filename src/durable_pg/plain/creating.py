@@ -8,6 +8,7 @@ from durable_core.errors import StoreUnavailableError
 from durable_core.store import CreateResult, NewRun, RunRecord
 
 from ..queries import NOW, READ_RECORDS
+from ..ring import Ring
 from ..rows import columns, entry_row, new_run_columns, record_from_row, value_hash
 from ..steps import Query, Steps
 from . import queries
@@ -21,8 +22,10 @@ def time_of(now_ms: int | None) -> Steps[int]:
     return int(read)
 
 
-def create(runs: Sequence[NewRun], now_ms: int | None) -> Steps[tuple[CreateResult, ...]]:
-    """The verb ``create``."""
+def create(
+    runs: Sequence[NewRun], now_ms: int | None, ring: Ring | None = None
+) -> Steps[tuple[CreateResult, ...]]:
+    """The verb ``create``. It takes no ring along."""
     now = yield from time_of(now_ms)
     made = yield from insert(runs, now)
     others = [new.run_id for new in runs if new.run_id not in made]

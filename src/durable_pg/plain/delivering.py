@@ -9,6 +9,7 @@ import attrs
 from durable_core.kernel.value import Payload
 from durable_core.store import DeliverVerdict, Message, payload_digest
 
+from ..ring import Ring
 from ..steps import Query, Steps
 from . import queries
 from .creating import time_of
@@ -25,9 +26,13 @@ class Receiver:
 
 
 def deliver(
-    messages: Sequence[Message], now_ms: int | None, inbox_limit: int | None
+    messages: Sequence[Message],
+    now_ms: int | None,
+    inbox_limit: int | None,
+    ring: Ring | None = None,
 ) -> Steps[tuple[DeliverVerdict, ...]]:
-    """The verb ``deliver``. Only what a token makes exclusive waits for a locked run."""
+    """The verb ``deliver``. Only what a token makes exclusive waits for a locked run; it takes no
+    ring along."""
     exclusive = [message.run_id for message in messages if message.token is not None]
     if exclusive:  # before anything else is in hand
         yield Query(queries.LOCK_LEASES, (exclusive,))
