@@ -510,7 +510,7 @@ def test_cancel_stops_attempts_waits_for_them_and_undoes_a_late_success() -> Non
     world = World(three)
     world.advance(world.report(world.advance().attempts[0]))
     world.deliver(MessageKind.CANCEL, mode="compensate", reason="enough")
-    (b,) = list(world.held._in_flight) if world.held else []
+    (b,) = [one.key for one in world.held._in_flight] if world.held else []
     transition = world.advance()
     assert transition.stop == (b,)
     assert not transition.ended

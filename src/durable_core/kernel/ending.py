@@ -16,7 +16,6 @@ passed) to the run's last entry. Rules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from . import journal as j
@@ -28,6 +27,7 @@ from .event import MessageKind
 from .failure import Failure, failure_to_plain
 from .fold import Fold, UnitState
 from .ids import UnitKey
+from .in_flight import InFlight
 from .outcome import (
     Attempt,
     Attempting,
@@ -48,7 +48,7 @@ class Ender:
 
     __slots__ = ("_in_flight", "_queue", "_told", "_tokens_closed", "next_undo")
 
-    def __init__(self, in_flight: Mapping[AttemptKey, Attempt]) -> None:
+    def __init__(self, in_flight: InFlight) -> None:
         self._in_flight = in_flight
         self._told: dict[tuple[UnitKey, str], None] = NO_DICT  # live children, and how
         self._tokens_closed = False
@@ -65,15 +65,14 @@ class Ender:
 
     def stop_attempts(self, draft: Draft) -> None:
         """Tell every attempt that is out to stop; each is told once."""
-        for key in self._in_flight:
-            self.stop_attempt(draft, key)
+        for attempt in self._in_flight:
+            self.stop_attempt(draft, attempt)
 
-    def stop_attempt(self, draft: Draft, key: AttemptKey) -> None:
+    def stop_attempt(self, draft: Draft, attempt: Attempt) -> None:
         """Tell one attempt to stop."""
-        attempt = self._in_flight[key]
         if not attempt.stopped:
             attempt.stopped = True
-            draft.stop.append(key)
+            draft.stop.append(attempt.key)
 
     def cancel_child(self, draft: Draft, unit: UnitKey, state: UnitState, mode: str) -> None:
         """Tell a live child run to cancel itself; once, and once more to terminate."""

@@ -40,6 +40,7 @@ from .event import Event, MessageArrived, MessageKind
 from .failure import Failure
 from .fold import Fold, UnitState
 from .ids import UnitKey
+from .in_flight import InFlight
 from .journal import Journal
 from .messages import take_message, unattended
 from .nearness import claimable_from, is_near
@@ -113,7 +114,7 @@ class Held:
         self._fits = fingerprint is None or fingerprint == run.fingerprint
         self._fold = Fold.of(run.run_id, journal)
         self._frontier: Frontier | None = None
-        self._in_flight: dict[AttemptKey, Attempt] = {}
+        self._in_flight = InFlight()
         self._agenda = Agenda()
         self._undecided: list[Leaf] = NO_LIST
         self._deaths = run.deaths
@@ -227,7 +228,7 @@ class Held:
     # --- what comes in -------------------------------------------------------------------------
 
     def _take_report(self, report: Report) -> None:
-        attempt = self._in_flight.pop(report.key, None)
+        attempt = self._in_flight.pop(report.key)
         if attempt is None:
             return  # reported twice, or never started by this holder
         leaf = self._leaf(report.key)
@@ -375,7 +376,7 @@ class Held:
             self._agenda.remind_at(until_ms, AttemptKey(unit=unit))
 
     def _make_ready(self, key: AttemptKey) -> None:
-        if key not in self._in_flight:
+        if self._in_flight.get(key) is None:
             self._agenda.make_ready(key)
 
     def _drop_losers(self, frontier: Frontier) -> None:
@@ -385,8 +386,9 @@ class Held:
             leaf.outcome = Failed(Failure(type="Cancelled", message="another step was first"))
             self._agenda.unready(key)
             state = self._fold.units.get(key.unit)
-            if key in self._in_flight:
-                self._ender.stop_attempt(self._draft, key)
+            attempt = self._in_flight.get(key)
+            if attempt is not None:
+                self._ender.stop_attempt(self._draft, attempt)
             elif state is not None and state.status is UnitStatus.WITH_CHILD:
                 self._ender.cancel_child(self._draft, key.unit, state, "compensate")
             elif state is None or not state.ended:
@@ -459,7 +461,7 @@ class Held:
         for key in self._agenda.take_ready():
             if key.compensating or fold.going:
                 attempt = attempt_of(self._frontier, fold, key)
-                self._in_flight[key] = attempt
+                self._in_flight.add(attempt)
                 attempts.append(attempt)
         return tuple(attempts)
 

@@ -1,5 +1,4 @@
-"""Lower: a declared workflow as a program, a generator that asks for one node's steps after
-another.
+"""Lower: a declared workflow as a program, which asks for one node's steps after another.
 
 Rules:
 
@@ -102,30 +101,62 @@ def program_factory(plan: Plan) -> ProgramFactory:
 
     def begin(run: RunContext, recorder: Recorder) -> Program:
         scope = RunScope(run, plan.codec, input_type=plan.input_type, handlers=plan.handlers)
-        return _program(plan, steps, scope)
+        return _NodeByNode(plan, steps, scope)
 
     return begin
 
 
-def _program(
-    plan: Plan, steps: Sequence[tuple[Node, UnitKey]], scope: RunScope
-) -> Generator[Ask, Outcome | None, Ending]:
-    # There is one of these for every run in memory: it has few variables.
-    for node, unit in steps:
-        value: Value | None
-        if isinstance(node, StepNode):  # most are, and need no generator of their own
-            outcome = yield _call(
+class _NodeByNode:
+    """The nodes of a plan, one after the other: a ``Program``. There is one of these for every run
+    in memory, and a generator would take four times as much."""
+
+    __slots__ = ("_asks", "_at", "_plan", "_scope", "_steps")
+
+    def __init__(self, plan: Plan, steps: Sequence[tuple[Node, UnitKey]], scope: RunScope) -> None:
+        self._plan = plan
+        self._steps = steps
+        self._scope = scope
+        self._at = -1  # the number of the node that is under way
+        self._asks: Asks | None = None  # of that node; most are steps, and need no generator
+
+    def send(self, outcome: Outcome | None) -> Ask:
+        """See ``Program``."""
+        scope = self._scope
+        if self._at >= 0:
+            node, unit = self._steps[self._at]
+            value: Value | None
+            if isinstance(node, StepNode):
+                value = UnitValue(unit, _payload(node.name, outcome), node.work.result_type)
+            else:
+                assert self._asks is not None, "it is under way"
+                try:
+                    return self._asks.send(outcome)
+                except StopIteration as end:
+                    self._asks, value = None, end.value
+            if value is not None:
+                scope.book = scope.book or Book()
+                scope.book.add(node.name, value)
+        self._at += 1
+        if self._at == len(self._steps):
+            raise StopIteration(_ending(self._plan, scope))
+        node, unit = self._steps[self._at]
+        if isinstance(node, StepNode):
+            return _call(
                 UnitScope(scope, node.name, unit, node.work, own=node.name),
                 node.work,
                 transactional=node.transactional,
             )
-            value = UnitValue(unit, _payload(node.name, outcome), node.work.result_type)
-        else:
-            value = yield from _asks(plan, scope, node)
-        if value is not None:
-            scope.book = scope.book or Book()
-            scope.book.add(node.name, value)
-    return _ending(plan, scope)
+        self._asks = _asks(self._plan, scope, node)
+        return next(self._asks)
+
+    def throw(self, error: BaseException) -> Ask:
+        """See ``Program``: it handles nothing."""
+        raise error
+
+    def close(self) -> None:
+        """See ``Program``."""
+        if self._asks is not None:
+            self._asks.close()
 
 
 def _ending(plan: Plan, scope: RunScope) -> Ending:

@@ -168,10 +168,9 @@ class Call:
         self._invocation: Invocation | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> asyncio.Task[None]:
-        """Begin; the one task of this attempt."""
+    def start(self) -> None:
+        """Begin; whoever starts it keeps it until its task, the one of this attempt, has ended."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name="durable-step")
-        return self._task
 
     # --- ending it early -----------------------------------------------------------------------
 

@@ -27,7 +27,8 @@ class Slots:
         # The newest call of each run, which knows the one before it, and so on: most runs have one
         # call at a time, and a list of one is 72 bytes, a dict 230.
         self._calls: dict[Reporter, Call] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._dropped: set[asyncio.Task[None]] = set()
+        """Of calls that no run knows any more, and whose handlers have not ended."""
 
     @property
     def wanted(self) -> int:
@@ -67,11 +68,13 @@ class Slots:
         self._waiting.pop(reporter, None)
         for call in self._calls_of(reporter):
             self._forget(call)
+            self._dropped.add(call.task)
             call.drop()
 
     def cancel_all(self) -> None:
         """Cancel whatever still runs, for good; the loop is about to end."""
-        for task in self._tasks:
+        known = [call.task for reporter in self._calls for call in self._calls_of(reporter)]
+        for task in (*known, *self._dropped):
             task.cancel()
 
     def _start(self, attempt: Attempt, reporter: Reporter) -> None:
@@ -82,12 +85,12 @@ class Slots:
         if call.before is not None:
             call.before.after = call
         self._calls[reporter] = call
-        self._tasks.add(call.start())
+        call.start()
 
     def freed(self, call: Call) -> None:
         """A handler has really ended: its slot is for whoever has waited longest."""
         self._taken -= 1
-        self._tasks.discard(call.task)
+        self._dropped.discard(call.task)
         self._forget(call)
         while self._waiting:
             turn = next(iter(self._waiting))
