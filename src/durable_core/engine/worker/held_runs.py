@@ -96,6 +96,8 @@ class HeldRuns:
         run_id = runner.run_id
         if self._runners.get(run_id) is runner:
             del self._runners[run_id]
+            if not self._runners:
+                self._runners.clear()  # a dict keeps the room of the most it had
             self._suspects.discard(run_id)
             self._told.discard(run_id)
         self.keeper.let_go(run_id, runner)

@@ -73,6 +73,8 @@ class _Leases:
         with self._lock:
             if run_id in self._held and self._held[run_id].holder is holder:
                 del self._held[run_id]
+                if not self._held:
+                    self._held.clear()  # a dict keeps the room of the most it had
 
     def next_at(self) -> float | None:
         """When the next renewal is due; None: nothing is held."""
