@@ -4,9 +4,9 @@ LISTEN and NOTIFY only shorten waiting: whoever hears nothing looks again by its
 
 1. A NOTIFY takes a lock of the whole cluster until its transaction has ended, so commits that
    carried one would queue behind each other's flush to disk. It is sent afterwards, alone, by
-   ``ring``: a transaction with nothing in it to be kept is not flushed. Only where it is quiet is
-   it ``carried`` by the verb itself, which saves a round trip, and by one verb of all processes
-   at a time, so that none waits for another's flush: that is for the database to say.
+   ``ring``: a transaction with nothing in it to be kept is not flushed.
+   Only where it is quiet may the verb itself take it along (``carried``), which saves a round
+   trip; and where that lock is not in use: a ring that was sent alone was answered at once.
 2. ``ring`` is heard at once when it was quiet, and at most every ``REST_S`` under load: what rings
    meanwhile is gathered. The last one is always sent.
    ``ring_seldom`` does so at most every ``SELDOM_S``.
@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from durable_core.errors import DurableError
 
@@ -32,10 +33,16 @@ from .ring import Ring
 from .translate import DRIVER_ERRORS, translated
 from .verb_pool import Connection
 
+T = TypeVar("T")
+
 REST_S = 0.05
 SELDOM_S = 1.0
 """How often others hear of leases that were given at creation. Who has heard of one looks when it
 would expire, and learns of the next ones."""
+QUICK_S = 0.01
+"""How soon a ring is answered that had to wait for nobody: a round trip or two."""
+SLOW_S = 0.05
+"""A verb that took longer, with its ring, may have waited for somebody's flush."""
 SILENCE_S = 30.0
 ANSWER_S = 10.0
 POLL_S = 0.2
@@ -58,6 +65,7 @@ class Bell:
         self._asking: asyncio.Task[None] | None = None
         self._ringing: asyncio.Task[None] | None = None
         self._again = False
+        self._is_free = False  # the lock of NOTIFY, for all we know
         self._seldom: asyncio.TimerHandle | None = None
         self._seldom_at = 0.0  # not before
         self._closed = False
@@ -144,15 +152,21 @@ class Bell:
 
     # --- ringing -----------------------------------------------------------------------------
 
-    def carried(self) -> Ring | None:
-        """A ring to be taken along; none so soon after another. Say so if it ``has_rung``."""
-        quiet = self._ringing is None and not self._closed
-        return Ring(self._channel, self._name) if quiet else None
-
-    def has_rung(self) -> None:
-        """The next ring comes no sooner than after one of ours."""
-        if self._ringing is None and not self._closed:
+    async def carried(self, verb: Callable[[Ring], Awaitable[T]]) -> tuple[T, bool]:
+        """What the verb comes to, and whether it took its ring along, which then need not be
+        sent."""
+        ring, began = Ring(self._channel, self._name, self._may_carry), time.monotonic()
+        try:
+            result = await verb(ring)
+        finally:
+            if ring.carried and (ring.sounds is None or time.monotonic() - began > SLOW_S):
+                self._is_free = False
+        if ring.sounds and self._ringing is None and not self._closed:
             self._ringing = asyncio.get_running_loop().create_task(self._ring_after(REST_S))
+        return result, bool(ring.sounds)
+
+    def _may_carry(self) -> bool:
+        return self._is_free and self._ringing is None and not self._closed
 
     def ring(self) -> None:
         """Let the others hear that something changed; soon, and at most every ``REST_S``."""
@@ -185,9 +199,11 @@ class Bell:
             self._ringing = None
 
     async def _notify(self) -> None:
-        self._again = False
+        self._again = self._is_free = False
+        began = time.monotonic()
         with suppress(Exception):  # they will look by themselves
             await self._connections.fetch(NOTIFY, self._channel, self._name)
+            self._is_free = time.monotonic() - began < QUICK_S
 
     async def close(self) -> None:
         """Send what is still to be heard, and hang up; whoever waits is told so."""

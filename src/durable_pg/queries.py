@@ -26,11 +26,12 @@ def _call(function: str, parameters: int) -> str:
     return " ".join(("SELECT * FROM", f"{PLACEHOLDER}.{function}({places})"))
 
 
-def _ringing(function: str, parameters: int) -> str:
-    """The same, and one column more: whether others will hear of it, on the channel and from the
-    sender that are the last two parameters. That is asked once, when the function is through."""
-    ring = f"{PLACEHOLDER}.ring_v1(${parameters + 1}, ${parameters + 2})"
-    return _call(function, parameters).replace("*", f"*, (SELECT {ring})", 1)
+def _ringing(function: str, parameters: int, news: str) -> str:
+    """The same, and one column more: whether there is ``news`` and others will hear of it, on the
+    channel and from the sender that are the last two parameters. That is asked once, when the
+    function is through."""
+    ring = f"(SELECT {PLACEHOLDER}.ring_v1(${parameters + 1}, ${parameters + 2}))"
+    return _call(function, parameters).replace("*", f"*, {news} AND {ring}", 1)
 
 
 # --- connection and schema -------------------------------------------------------------------
@@ -96,8 +97,8 @@ SELECT set_config('lock_timeout', $1, true), set_config('statement_timeout', '0'
 
 # --- verbs -----------------------------------------------------------------------------------
 
-CREATE = _ringing("create_v1", 35)
-DELIVER = _ringing("deliver_v1", 14)
+CREATE = _ringing("create_v1", 35, news="made")
+DELIVER = _ringing("deliver_v1", 14, news="0 = ANY (deliver_v1)")
 POST = _call("post_all_v1", 13)
 CLAIM = _call("claim_v1", 10)
 DELIVER_AND_CLAIM = _call("deliver_and_claim_v1", 22)

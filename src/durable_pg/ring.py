@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 
 
 @attrs.define(slots=True)
 class Ring:
-    """Asked of a verb; ``sounds`` when the verb took it along, and others hear it with the commit.
-    Whoever asked sends it afterwards if it does not."""
+    """Asked of a verb; it ``sounds`` when the verb had news and took it along: others hear it with
+    the commit. None: the verb has not been answered."""
 
     channel: str
     sender: str
-    sounds: bool = False
+    is_wanted: Callable[[], bool]
+    sounds: bool | None = None
+    carried: bool = False  # whether any statement was asked to take it along
+
+    def columns(self) -> tuple[str | None, str | None]:
+        """Channel and sender, or nothing: asked when the statement is sent, which many that were
+        called at once are one after the other."""
+        if not self.is_wanted():
+            return NO_RING
+        self.carried = True
+        return self.channel, self.sender
 
 
-def ring_columns(ring: Ring | None) -> tuple[str | None, str | None]:
-    """The parameters of a statement that may take it along."""
-    return (None, None) if ring is None else (ring.channel, ring.sender)
+NO_RING = (None, None)

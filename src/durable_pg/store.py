@@ -165,16 +165,14 @@ class PgStore:
     async def create(self, runs: Sequence[NewRun], *, conn: Any = None) -> tuple[CreateResult, ...]:
         """Create runs that do not exist yet."""
 
-        ring = self._ring() if conn is None and any(new.owner is None for new in runs) else None
-
-        def steps() -> Steps[tuple[CreateResult, ...]]:
-            return self._verbs.create(runs, self._now(), ring)
-
         if conn is not None:
-            return await self._join(conn, steps)
-        results = await self._write(steps)
+            return await self._join(conn, lambda: self._verbs.create(runs, self._now(), None))
+        is_work = any(new.owner is None for new in runs)
+        results, has_rung = await self._write_ringing(
+            lambda ring: self._verbs.create(runs, self._now(), ring if is_work else None)
+        )
         created = [one.record for one in results if one.created]
-        self._ring_if(any(record.owner is None for record in created), ring)
+        self._ring_if(not has_rung and any(record.owner is None for record in created))
         self._ring_seldom_if(any(record.owner is not None for record in created))
         return results
 
@@ -188,11 +186,10 @@ class PgStore:
             return await self._join(
                 conn, lambda: self._verbs.post(messages, self._now(), inbox_limit)
             )
-        ring = self._ring()
-        verdicts = await self._write(
-            lambda: self._verbs.deliver(messages, self._now(), inbox_limit, ring)
+        verdicts, has_rung = await self._write_ringing(
+            lambda ring: self._verbs.deliver(messages, self._now(), inbox_limit, ring)
         )
-        self._ring_if(DeliverVerdict.DELIVERED in verdicts, ring)
+        self._ring_if(not has_rung and DeliverVerdict.DELIVERED in verdicts)
         return verdicts
 
     async def claim(self, request: ClaimRequest) -> ClaimBatch:
@@ -343,17 +340,8 @@ class PgStore:
             )
         return link
 
-    def _ring(self) -> Ring | None:
-        """For a verb to take along."""
-        bell = None if self._link is None else self._link.bell
-        return None if bell is None else bell.carried()
-
-    def _ring_if(self, news: bool, carried: Ring | None = None) -> None:
-        if self._link is None or self._link.bell is None:
-            return
-        if carried is not None and carried.sounds:
-            self._link.bell.has_rung()
-        elif news:
+    def _ring_if(self, news: bool) -> None:
+        if news and self._link is not None and self._link.bell is not None:
             self._link.bell.ring()
 
     def _ring_seldom_if(self, leased: bool) -> None:
@@ -375,6 +363,14 @@ class PgStore:
         if explicit or self._plain or self._address.pooler:
             return await connections.in_transaction(work, writes=changes)
         return await connections.alone(work, writes=changes)
+
+    async def _write_ringing(self, verb: Callable[[Ring | None], Steps[T]]) -> tuple[T, bool]:
+        """The same, for a verb that may take its ring along; and whether it did."""
+        bell = None if self._link is None else self._link.bell
+        # A commit that need not wait for the disk is not to wait for one that does.
+        if bell is None or self._address.durability == "relaxed":
+            return await self._write(lambda: verb(None)), False
+        return await bell.carried(lambda ring: self._write(lambda: verb(ring)))
 
     async def _read(self, steps: Callable[[], Steps[T]], *, at_one_moment: bool = False) -> T:
         connections = self._checked().connections

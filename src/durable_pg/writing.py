@@ -24,7 +24,7 @@ from durable_core.store import (
 )
 
 from . import queries
-from .ring import Ring, ring_columns
+from .ring import NO_RING, Ring
 from .rows import (
     commit_columns,
     consequence_columns,
@@ -64,7 +64,7 @@ def create(
     """The verb ``create``."""
     if not runs:
         return ()
-    parameters = (now_ms, *new_run_columns(runs), *ring_columns(ring))
+    parameters = (now_ms, *new_run_columns(runs), *_columns(ring))
     rows = yield Query(queries.CREATE, parameters)
     if ring is not None:
         ring.sounds = rows[0][-1]
@@ -88,7 +88,7 @@ def deliver(
         return ()
     wait = any(message.token is not None for message in messages)
     columns = message_columns(messages)
-    parameters = (now_ms, inbox_limit, wait, *columns, *ring_columns(ring))
+    parameters = (now_ms, inbox_limit, wait, *columns, *_columns(ring))
     ((verdicts, sounds),) = yield Query(queries.DELIVER, parameters)
     if ring is not None:
         ring.sounds = sounds
@@ -122,6 +122,10 @@ def commit(commits: Sequence[Commit], now_ms: int | None) -> Steps[CommitResult]
         now_ms=at_ms,
         mail=mail_from_rows(row[2:] for row in rows[1:]) if len(rows) > 1 else {},
     )
+
+
+def _columns(ring: Ring | None) -> tuple[str | None, str | None]:
+    return NO_RING if ring is None else ring.columns()
 
 
 def names_a_run_twice(commits: Sequence[Commit]) -> bool:
@@ -160,7 +164,7 @@ def _commit_in_rounds(commits: Sequence[Commit], now_ms: int | None) -> Steps[Co
     yield from create([child for one in applied for child in one.children], now_ms)
     messages = [message for one in applied for message in one.messages]
     if messages:
-        parameters = (now_ms, None, False, *message_columns(messages), *ring_columns(None))
+        parameters = (now_ms, None, False, *message_columns(messages), *NO_RING)
         yield Query(queries.DELIVER, parameters)
     rows = yield Query(queries.INBOX, (now_ms, *lease_columns(newest_leases(applied))))
     return CommitResult(verdicts=tuple(verdicts), now_ms=at_ms, mail=mail_from_rows(rows))

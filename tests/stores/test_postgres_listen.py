@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+import os
+import signal as signals
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -29,6 +31,7 @@ from durable_core.testing.contract_kit import (
 from durable_core.testing.postgres import QUICK, PostgresServer
 from durable_core.testing.postgres_binaries import find_binaries
 from durable_pg import PgStore, listen, queries
+from durable_pg.connection import VERBS_AT_ONCE
 from durable_pg.schema_name import SchemaName
 
 pytestmark = on_postgres
@@ -36,6 +39,11 @@ pytestmark = on_postgres
 HEARS_MS = 10_000
 """Enough for what must be heard."""
 CARRY = "SELECT ring_v1($1, $2)"
+NOTIFY_LOCK = """
+SELECT FROM pg_locks
+WHERE locktype = 'object' AND database = 0 AND classid = 'pg_database'::regclass AND objid = 0
+    AND granted
+"""
 SOMEBODY_WAITS = "SELECT FROM pg_locks WHERE NOT granted"
 LISTENERS = "SELECT pid FROM pg_stat_activity WHERE query ILIKE 'LISTEN%'"
 
@@ -53,6 +61,15 @@ async def other(store: PgStore, place: Place) -> AsyncIterator[PgStore]:
         yield other
 
 
+@asynccontextmanager
+async def closing(connection: Any) -> AsyncIterator[Any]:
+    """It is closed at the end."""
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
 def rings_sent(store: PgStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What this store sends by itself from now on."""
     connections, sent = store._checked().connections, list[str]()
@@ -65,6 +82,14 @@ def rings_sent(store: PgStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(connections, "fetch", watched)
     return sent
+
+
+async def has_rung_at_once(store: PgStore, other: PgStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that its next ring may travel; and all is quiet again. However slow this machine is."""
+    monkeypatch.setattr(listen, "QUICK_S", PATIENCE_S)
+    monkeypatch.setattr(listen, "SLOW_S", PATIENCE_S)
+    await store.create([new_run("a first one", queue="unserved")])
+    await at_peace(store, other)
 
 
 # --- what is heard ---------------------------------------------------------------------------
@@ -146,7 +171,7 @@ async def test_where_it_is_quiet_a_start_and_a_message_take_their_ring_along(
     store: PgStore, other: PgStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """None is sent, and it is heard."""
-    await at_peace(store, other)
+    await has_rung_at_once(store, other, monkeypatch)
     sent = rings_sent(store, monkeypatch)
     await store.create([new_run("a"), new_run("b")])
     assert await other.wait_for_work(HEARS_MS)
@@ -160,7 +185,7 @@ async def test_where_it_is_quiet_a_start_and_a_message_take_their_ring_along(
 async def test_soon_after_a_ring_the_next_is_sent_when_it_is_time(
     store: PgStore, other: PgStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await at_peace(store, other)
+    await has_rung_at_once(store, other, monkeypatch)
     sent = rings_sent(store, monkeypatch)
     await store.create([new_run("a")])
     await store.create([new_run("b")])
@@ -173,10 +198,113 @@ async def test_one_verb_at_a_time_takes_its_ring_along(
     store: PgStore, other: PgStore, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No start waits for the flush of another: who comes meanwhile sends its ring afterwards."""
-    await at_peace(store, other)
+    await has_rung_at_once(store, other, monkeypatch)
     sent = rings_sent(store, monkeypatch)
     async with place.connected() as third, third.transaction():
         assert await third.fetchval(CARRY, "elsewhere", "third")
+        await store.create([new_run()])
+        assert await other.wait_for_work(HEARS_MS)
+        assert len(sent) == 1
+
+
+async def test_what_changes_nothing_rings_nobody(
+    store: PgStore, other: PgStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.create([new_run("a")])
+    await has_rung_at_once(store, other, monkeypatch)
+    await store.create([new_run("a")])
+    await store.deliver([signal("nobody")])
+    assert not await other.wait_for_work(100)
+
+
+async def test_many_starts_at_once_ring_seldom_too(
+    store: PgStore, other: PgStore, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though all of them were called when it was quiet."""
+    heard: list[Any] = []
+    await has_rung_at_once(store, other, monkeypatch)
+    async with place.connected() as ear:
+        await ear.add_listener(SchemaName(place.schema).channel, lambda *args: heard.append(args))
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        await asyncio.gather(*(store.create([new_run(str(number))]) for number in range(300)))
+        lasted = loop.time() - begun
+        await at_peace(store, other)
+        await ear.fetch("SELECT 1")
+        assert 1 <= len(heard) <= 2 + VERBS_AT_ONCE + lasted / listen.REST_S
+
+
+@asynccontextmanager
+async def somebody_is_flushed_for_long(dsn: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """A commit with a NOTIFY stands still in its flush, until what this gives is called."""
+    async with (
+        closing(await asyncpg.connect(dsn)) as eyes,
+        closing(await asyncpg.connect(dsn)) as it,
+    ):
+        await it.execute("SET commit_delay = 100000; SET commit_siblings = 0")
+        await it.execute("CREATE TABLE IF NOT EXISTS public.flushed (x int)")
+        committing = asyncio.ensure_future(
+            it.execute("INSERT INTO public.flushed VALUES (1); NOTIFY flushed")
+        )
+        await until(lambda: eyes.fetch(NOTIFY_LOCK))
+        os.kill(it.get_server_pid(), signals.SIGSTOP)
+        assert await eyes.fetch(NOTIFY_LOCK), "it was stopped in its flush"
+
+        async def free() -> None:
+            os.kill(it.get_server_pid(), signals.SIGCONT)
+            await committing
+
+        try:
+            yield free
+        finally:
+            await free()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_where_rings_wait_for_others_starts_do_not(
+    fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first start to meet somebody's NOTIFY waits with its ring; after that, rings go alone
+    until one is answered at once."""
+    binaries = find_binaries(MAJORS[0])
+    assert binaries is not None
+    async with AsyncExitStack() as stack:
+        server = stack.enter_context(PostgresServer(binaries, settings={"fsync": "on"}))
+        store, other = PgStore(server.dsn()), PgStore(server.dsn())
+        for one in (store, other):
+            await one.open(migrate=True)
+            stack.push_async_callback(one.close)
+        await has_rung_at_once(store, other, monkeypatch)
+        eyes = await stack.enter_async_context(closing(await asyncpg.connect(server.dsn())))
+        stack.enter_context(impatient(store, 0.5 if fails else PATIENCE_S))
+        sent = rings_sent(store, monkeypatch)
+        async with somebody_is_flushed_for_long(server.dsn()) as free:
+            first = asyncio.ensure_future(store.create([new_run("first")]))
+            await until(lambda: eyes.fetch(SOMEBODY_WAITS))
+            if fails:
+                with pytest.raises(StoreUnavailableError):
+                    await first
+            else:
+                monkeypatch.setattr(listen, "SLOW_S", 0.01)
+                await asyncio.sleep(0.02)
+                await free()
+                await first
+        monkeypatch.setattr(listen, "SLOW_S", PATIENCE_S)
+        for run_id in ("second", "third"):
+            await at_peace(store, other)
+            await store.create([new_run(run_id)])
+            assert await other.wait_for_work(HEARS_MS)
+            await at_peace(store, other)
+            assert len(sent) == 1, "by the second; the third takes its ring along again"
+
+
+async def test_relaxed_commits_take_no_ring_along(
+    other: PgStore, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They wait for no flush, so they are not to wait for another's."""
+    async with place.opened(durability="relaxed") as store:
+        await has_rung_at_once(store, other, monkeypatch)
+        sent = rings_sent(store, monkeypatch)
         await store.create([new_run()])
         assert await other.wait_for_work(HEARS_MS)
         assert len(sent) == 1

@@ -1,6 +1,6 @@
 """The program seam: what a front end hands over, and all the kernel knows of it.
 
-A program is a lowered workflow: an object with ``send``, ``throw`` and ``close`` that yields
+A program is a lowered workflow: an object with ``send`` and ``close`` that yields
 asks (``step.py``) and is sent outcomes (``outcome.py``); generators and coroutine drivers both
 fit. It must be deterministic: asked again with the same outcomes, it asks for the same steps.
 It ends by ``StopIteration(Ending(...))``, or by raising: ``StepFailed`` carries the recorded
@@ -25,10 +25,6 @@ class Program(Protocol):
 
     def send(self, outcome: Outcome | None, /) -> Ask:
         """Go on with the outcome of the last ask (None at first); gives the next ask."""
-        ...
-
-    def throw(self, error: BaseException, /) -> Ask:
-        """Raise at the place of the last ask."""
         ...
 
     def close(self) -> None:

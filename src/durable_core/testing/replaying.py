@@ -130,10 +130,6 @@ class _Watched:
         """As ``Program.send``."""
         return self._see(self._program.send(outcome))
 
-    def throw(self, error: BaseException, /) -> Ask:
-        """As ``Program.throw``."""
-        return self._see(self._program.throw(error))
-
     def close(self) -> None:
         """As ``Program.close``."""
         self._program.close()

@@ -120,12 +120,6 @@ class Body:
             standing.come_out(outcome)
         return self._awaited(self._drive(self._coroutine.send, None))
 
-    def throw(self, error: BaseException, /) -> Ask:
-        """Raise at the place where the body stands."""
-        if self._coroutine is None:
-            self._coroutine = self._begin()
-        return self._awaited(self._drive(self._coroutine.throw, error))
-
     def close(self) -> None:
         """Drop the body silently; one that awaits on its way out is told on.
 

@@ -149,10 +149,6 @@ class _NodeByNode:
         self._asks = _asks(self._plan, scope, node)
         return next(self._asks)
 
-    def throw(self, error: BaseException) -> Ask:
-        """See ``Program``: it handles nothing."""
-        raise error
-
     def close(self) -> None:
         """See ``Program``."""
         if self._asks is not None:

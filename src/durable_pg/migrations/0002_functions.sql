@@ -28,9 +28,10 @@ AS $$ SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint $$;
 
 -- Let others hear, when the transaction has been committed, that something changed; answers whether
 -- they will. A NOTIFY takes a lock of the whole cluster from before its transaction is flushed until
--- after, so of all transactions of a database one at a time may carry a ring. The others let hear
--- of themselves afterwards, by a transaction with nothing to flush. Nor may a ring be what fails: a
--- queue that fills because somebody listens and never reads refuses what it has no room for.
+-- after, so of all verbs in a database one at a time may carry a ring. The others let hear of
+-- themselves afterwards, by a transaction with nothing to flush. Nor may a ring be what fails: a
+-- queue that fills because somebody listens and never reads refuses what it has no room for, and
+-- for the lock of somebody else's NOTIFY, which is taken at the very end, is waited.
 CREATE FUNCTION "durable".ring_v1(p_channel text, p_sender text) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
@@ -41,7 +42,7 @@ BEGIN
     THEN
         RETURN false;
     END IF;
-    PERFORM pg_notify(p_channel, p_sender);
+    PERFORM set_config('lock_timeout', '0', true), pg_notify(p_channel, p_sender);
     RETURN true;
 END
 $$;

@@ -28,7 +28,7 @@ class Slots:
         # call at a time, and a list of one is 72 bytes, a dict 230.
         self._calls: dict[Reporter, Call] = {}
         self._dropped: set[asyncio.Task[None]] = set()
-        """Of calls that no run knows any more, and whose handlers have not ended."""
+        """Of calls that no run knows any more: asyncio itself does not keep a task alive."""
 
     @property
     def wanted(self) -> int:
@@ -70,12 +70,6 @@ class Slots:
             self._forget(call)
             self._dropped.add(call.task)
             call.drop()
-
-    def cancel_all(self) -> None:
-        """Cancel whatever still runs, for good; the loop is about to end."""
-        known = [call.task for reporter in self._calls for call in self._calls_of(reporter)]
-        for task in (*known, *self._dropped):
-            task.cancel()
 
     def _start(self, attempt: Attempt, reporter: Reporter) -> None:
         self._taken += 1
