@@ -62,7 +62,8 @@ def test_postgres_rows(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["case"] for row in rows] == [case.name for case in (*CASES, *sendings)]
     whole, waking = rows[:3], rows[3:]
     assert all(row["of_floor"] > 0 and row["wal_bytes_per_step"] > 0 for row in whole)
-    assert all(row["round_trips_per_step"] >= row["commits_per_step"] > 0 for row in whole)
+    # The server counts its own transactions, too: there may be more commits than round trips.
+    assert all(row["round_trips_per_step"] > 0 and row["commits_per_step"] > 0 for row in whole)
     assert all(row["times_floor"] > 0 for row in waking)
     printed = capsys.readouterr()
     assert [json.loads(line)["benchmark"] for line in printed.out.splitlines()] == [

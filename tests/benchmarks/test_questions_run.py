@@ -68,5 +68,11 @@ def test_a_question_is_answered(
     lines = [json.loads(line) for line in printed.out.splitlines()]
     assert [line.pop("benchmark") for line in lines] == [question] * count
     assert [list(line) for line in lines] == [list(row) for row in rows]
-    figures = [value for row in rows for value in row.values() if isinstance(value, float)]
+    # The server's processor is counted in ticks of 10 ms, and this may take none.
+    figures = [
+        value
+        for row in rows
+        for name, value in row.items()
+        if isinstance(value, float) and not name.startswith("server_cpu")
+    ]
     assert all(value > 0 for value in figures) or question == "memory"
