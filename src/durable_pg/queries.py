@@ -20,10 +20,10 @@ def in_schema(sql: str, schema: SchemaName) -> str:
     return sql.replace(PLACEHOLDER, schema.quoted)
 
 
-def _call(function: str, parameters: int) -> str:
+def _call(function: str, parameters: int, columns: str = "*") -> str:
     """A statement that calls one of our functions with all its parameters."""
     places = ", ".join(f"${number}" for number in range(1, parameters + 1))
-    return " ".join(("SELECT * FROM", f"{PLACEHOLDER}.{function}({places})"))
+    return " ".join(("SELECT", columns, "FROM", f"{PLACEHOLDER}.{function}({places})"))
 
 
 def _ringing(function: str, parameters: int, news: str) -> str:
@@ -31,7 +31,7 @@ def _ringing(function: str, parameters: int, news: str) -> str:
     channel and from the sender that are the last two parameters. That is asked once, when the
     function is through."""
     ring = f"(SELECT {PLACEHOLDER}.ring_v1(${parameters + 1}, ${parameters + 2}))"
-    return _call(function, parameters).replace("*", f"*, {news} AND {ring}", 1)
+    return _call(function, parameters, f"*, {news} AND {ring}")
 
 
 # --- connection and schema -------------------------------------------------------------------

@@ -164,7 +164,6 @@ class PgStore:
 
     async def create(self, runs: Sequence[NewRun], *, conn: Any = None) -> tuple[CreateResult, ...]:
         """Create runs that do not exist yet."""
-
         if conn is not None:
             return await self._join(conn, lambda: self._verbs.create(runs, self._now(), None))
         is_work = any(new.owner is None for new in runs)
@@ -181,7 +180,6 @@ class PgStore:
     ) -> tuple[DeliverVerdict, ...]:
         """Put messages into inboxes and make their runs due. With ``conn`` they are on their way
         once the caller has committed, and in the inbox when a worker next looks."""
-
         if conn is not None:
             return await self._join(
                 conn, lambda: self._verbs.post(messages, self._now(), inbox_limit)

@@ -62,8 +62,11 @@ def test_postgres_rows(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["case"] for row in rows] == [case.name for case in (*CASES, *sendings)]
     whole, waking = rows[:3], rows[3:]
     assert all(row["of_floor"] > 0 and row["wal_bytes_per_step"] > 0 for row in whole)
-    # The server counts its own transactions, too: there may be more commits than round trips.
-    assert all(row["round_trips_per_step"] > 0 and row["commits_per_step"] > 0 for row in whole)
+    assert all(row["commits_per_step"] > 0 for row in whole)
+    for case, row in zip(CASES, whole, strict=True):
+        more = row["commits_per_step"] - row["round_trips_per_step"]
+        # Counted when it ends and when it begins: one may be under way when both are looked at.
+        assert round(more * case.steps * case.runs) <= 1
     assert all(row["times_floor"] > 0 for row in waking)
     printed = capsys.readouterr()
     assert [json.loads(line)["benchmark"] for line in printed.out.splitlines()] == [
