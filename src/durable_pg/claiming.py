@@ -100,7 +100,7 @@ def deliver_and_claim(
     if foreseen is None:
         return delivery
     fits = any(foreseen.fits(epoch, delivery.now_ms) for epoch in known)
-    return (yield from _with(foreseen, fits, delivery, now_ms))
+    return (yield from _with(foreseen, fits, delivery, now_ms, request.journal_limit))
 
 
 def _last_lease(run_id: str) -> Steps[Sequence[int]]:
@@ -113,16 +113,19 @@ def _last_lease(run_id: str) -> Steps[Sequence[int]]:
 
 
 def _with(
-    foreseen: Foreseen, fits: bool, delivery: Delivery, now_ms: int | None
+    foreseen: Foreseen, fits: bool, delivery: Delivery, now_ms: int | None, journal_limit: int
 ) -> Steps[Delivery]:
-    """The delivery, and the commit of a run that was leased by it."""
-    run_id, left = foreseen.run_id, delivery.runs
-    landed = CommitVerdict.FENCED
-    if fits and any(claimed.run.run_id == run_id for claimed in left):
-        (landed,) = (yield from commit([foreseen.commit], now_ms)).verdicts
-    if landed is CommitVerdict.APPLIED:
-        left = tuple([claimed for claimed in left if claimed.run.run_id != run_id])
-    return attrs.evolve(delivery, runs=left, foreseen=landed)
+    """The delivery, and the commit of a run that was leased by it. The others are read again: what
+    it sends may be to one of them."""
+    claimed = [each.run.run_id for each in delivery.runs]
+    if not fits or foreseen.run_id not in claimed:
+        return attrs.evolve(delivery, foreseen=CommitVerdict.FENCED)
+    (landed,) = (yield from commit([foreseen.commit], now_ms)).verdicts
+    if landed is not CommitVerdict.APPLIED:
+        return attrs.evolve(delivery, foreseen=landed)
+    claimed.remove(foreseen.run_id)
+    rows = (yield Query(queries.CLAIMED, (claimed, journal_limit))) if claimed else ()
+    return attrs.evolve(delivery, runs=tuple(map(claimed_from_row, rows)), foreseen=landed)
 
 
 def claimable(request: ClaimRequest) -> list[tuple[int, str]]:

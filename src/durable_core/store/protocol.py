@@ -83,7 +83,7 @@ class Store(Protocol):
 
         ``foreseen`` is applied, by the rules of ``commit``, if its run is leased by this call,
         was not leased since ``after_epoch``, and it is not ``before_ms`` yet; else its verdict is
-        *fenced*."""
+        *fenced*. The other runs are answered as it leaves them, with what it sent to them."""
         ...
 
     async def commit(self, commits: Sequence[Commit]) -> CommitResult:

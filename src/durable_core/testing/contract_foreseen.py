@@ -246,3 +246,14 @@ class ForeseenContract(StoreFixtures):
         delivery = await foresee(store, foreseen("b"), *sent)
         assert (delivery.foreseen, taken(delivery)) == (APPLIED, ["a", "c"])
         assert [len(claimed.inbox) for claimed in delivery.runs] == [1, 1]
+
+    async def test_the_others_are_claimed_as_the_commit_leaves_them(self, store: Store) -> None:
+        """Found by the agreement of stores: what the commit sends to them is in their inboxes."""
+        for run_id in ("a", "b"):
+            await waiting(store, run_id)
+        one = foreseen("b", messages=(signal("a", name="sent"),))
+        delivery = await foresee(store, one, signal("a"), signal("b"))
+        assert (delivery.foreseen, taken(delivery)) == (APPLIED, ["a"])
+        (claimed,) = delivery.runs
+        assert [(m.seq, m.name) for m in claimed.inbox] == [(2, "go"), (3, "sent")]
+        assert await commit_one(store, step("a", EPOCH, 2, consumed=(2, 3), seen=3)) is APPLIED
