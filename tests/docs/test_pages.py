@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.docs.pages import PAGES, ROOT, blocks
+from tests.docs.pages import PAGES, ROOT, blocks, shown
 from tests.postgres_databases import migrated_database
 from tests.postgres_kit import MAJORS
 
@@ -42,7 +42,7 @@ def run(program: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def runs_to_its_end(text: str, folder: Path) -> None:
+def runs_to_its_end(text: str, folder: Path) -> str:
     program = folder / "program.py"
     program.write_text(text, encoding="utf-8")
     done = run(program, folder)
@@ -53,11 +53,33 @@ def runs_to_its_end(text: str, folder: Path) -> None:
         assert "hello, world" in done.stdout
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+    return done.stdout
 
 
 @pytest.mark.parametrize(("name", "text"), ON_SQLITE, ids=[name for name, _ in ON_SQLITE])
 def test_a_program_on_a_page_runs_to_its_end(name: str, text: str, tmp_path: Path) -> None:
     runs_to_its_end(text, tmp_path)
+
+
+SHOWN = [
+    (f"{page.name}-{number}", program, output)
+    for page in PAGES
+    for number, (program, output) in enumerate(shown(page))
+]
+
+
+@pytest.mark.parametrize(("name", "text", "output"), SHOWN, ids=[name for name, *_ in SHOWN])
+def test_what_a_page_shows_is_what_its_program_prints(
+    name: str, text: str, output: str, tmp_path: Path
+) -> None:
+    assert runs_to_its_end(text, tmp_path).split() == output.split()
+
+
+def test_the_programs_of_the_readme_may_be_started_again(tmp_path: Path) -> None:
+    """As it says: the same result, and nothing is done twice."""
+    for text in blocks(ROOT / "README.md", "python"):
+        first = runs_to_its_end(text, tmp_path)
+        assert runs_to_its_end(text, tmp_path) == first
 
 
 @pytest.mark.postgres

@@ -17,9 +17,11 @@ def add_to(commands: Commands) -> None:
         "SIGKILL, then hold the shop's ledger against the orders. Status 0 when it balances.",
     )
     demo.add_argument("--db", metavar="URL", help="engine URL (a temporary SQLite file)")
-    demo.add_argument("--orders", metavar="N", type=count(1), help="how many orders (all shipped)")
+    demo.add_argument(
+        "--orders", metavar="N", type=count(1), help="how many orders (all there are)"
+    )
     demo.add_argument("--kills", metavar="N", type=count(0), default=3, help="SIGKILLs (3)")
-    demo.add_argument("--seed", metavar="N", type=int, default=0, help="another weather (0)")
+    demo.add_argument("--seed", metavar="N", type=int, default=0, help="of what is random (0)")
     demo.add_argument("--keep", action="store_true", help="keep database, ledger and log")
     demo.set_defaults(run=run)
 

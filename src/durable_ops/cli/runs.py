@@ -51,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
             sys.stdout.write(text)
         else:
             _write(options.out, text)
+    except FileExistsError:
+        return failed(COMMAND, f"{options.out!r} exists already: give another --out, or remove it")
     except (DurableError, OSError) as error:
         return failed(COMMAND, error)
     return DONE

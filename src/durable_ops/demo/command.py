@@ -99,6 +99,7 @@ async def _demo(options: Options, place: Path, terminal: Terminal) -> int:
         seed=options.seed,
         tag=secrets.token_hex(3) if options.db else "",
     )
+    engine = Engine(url, WORKFLOWS, migrate=True)  # which says so if the URL is none
     where = "in one SQLite file" if url.startswith("sqlite") else "on Postgres"
     terminal.line()
     terminal.line(
@@ -110,7 +111,7 @@ async def _demo(options: Options, place: Path, terminal: Terminal) -> int:
     terminal.line()
     ledger = Ledger(plan.ledger)
     try:
-        async with Engine(url, WORKFLOWS, migrate=True) as engine:
+        async with engine:
             drive = Drive(plan, engine, ledger, Progress(terminal))
             await drive.run()
             facts, journals = await drive.facts()
@@ -179,7 +180,7 @@ def show_report(terminal: Terminal, plan: Plan, facts: Facts) -> int:
         )
         terminal.line()
         return BALANCED
-    terminal.line("  " + terminal.paint(f"✗ {len(problems)} findings", "red"))
+    terminal.line("  " + terminal.paint(f"✗ {plural(len(problems), 'finding')}", "red"))
     for problem in problems[:PROBLEMS_SHOWN]:
         terminal.line(f"    {problem}")
     if len(problems) > PROBLEMS_SHOWN:

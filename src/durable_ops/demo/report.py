@@ -265,7 +265,7 @@ def table(report: Report) -> list[tuple[str, str]]:
         ("orders", f"{report.orders:,}"),
         ("  charged once", f"{report.completed:,}, {kept}"),
         ("  undone in full", f"{report.undone:,}, {euros(report.refunded)} charged and refunded"),
-        ("units executed", f"{report.units:,}, and {report.compensations:,} compensations"),
+        ("units executed", f"{report.units:,}; compensations: {report.compensations:,}"),
         ("kills survived", f"{report.deaths:,}"),
     ]
     if report.takeovers:
