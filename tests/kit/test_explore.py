@@ -479,3 +479,18 @@ def _memory_stays_flat() -> None:
     finally:
         tracemalloc.stop()
     assert after - before < 100_000, f"{after - before:,} bytes more"
+
+
+async def charge_twice(ctx: Ctx) -> None:
+    ctx.deps.charged += 1
+
+
+def test_the_plan_that_is_shown_says_nothing_that_is_not_needed() -> None:
+    """The first to fail is one of an embedded worker; it fails without as well."""
+    flow = Workflow("flow").step("pay", charge_twice)
+
+    def once(sim: Simulation) -> None:
+        assert sim.deps.charged == 1
+
+    found = explore(flow, deps=Shop, check=once).counterexample
+    assert found is not None and found.plan == Faults(Crash(unit="pay", when="after"))

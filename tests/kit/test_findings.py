@@ -92,10 +92,22 @@ def test_what_a_branch_may_read_is_none(select: Callable[[Any], Any]) -> None:
 
 
 def test_a_global_that_a_handler_counts_up_is_seen() -> None:
-    flow = Workflow("flow").loop("spin", rounds, initial=0, until=lambda r: ROUNDS > 3)
+    flow = Workflow("flow").loop("spin", rounds, until=lambda r: ROUNDS > 3)
     (found,) = findings(flow)
     assert (found.step, found.severity) == ("spin", "error") and "ROUNDS" in found.what
     assert "keep what it needs in results" in str(found)
+
+
+async def count(ctx: Ctx, value: int) -> int:
+    return value + 1
+
+
+def test_a_loop_that_has_a_beginning_and_feeds_nothing_back_is_a_note() -> None:
+    """It would make a thousand iterations of the same value, and succeed."""
+    given: dict[str, Any] = {"initial": 0, "until": lambda r: r >= 3}
+    (found,) = findings(Workflow("flow").loop("count", count, **given))
+    assert found.severity == "note" and "every iteration gets the same value" in found.what
+    assert findings(Workflow("flow").loop("count", count, **given, feedback=lambda r: r)) == ()
 
 
 def test_a_compensator_that_looks_at_nothing_is_a_note() -> None:

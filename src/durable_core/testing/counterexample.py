@@ -39,9 +39,11 @@ class Counterexample:
     """What the user's ``check`` raised."""
 
     @property
-    def size(self) -> tuple[int, int, str]:
-        """Fewer faults are smaller, then a shorter timeline."""
-        return len(self.plan), len(self.sim.world.chronicle), repr(self.plan)
+    def size(self) -> tuple[int, bool, int, str]:
+        """Fewer faults are smaller, then a plan that says nothing else, then a shorter timeline."""
+        plan = self.plan
+        more = plan.embedded or plan.always_suspend
+        return len(plan), more, len(self.sim.world.chronicle), repr(plan)
 
     def __str__(self) -> str:
         first, *more = self.violations

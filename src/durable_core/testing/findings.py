@@ -20,7 +20,7 @@ from typing import Any, Literal
 import attrs
 
 from ..workflow.coded import CodedWorkflow
-from ..workflow.nodes import LoopNode, Node, SignalNode, StepNode
+from ..workflow.nodes import RUN_INPUT, LoopNode, Node, SignalNode, StepNode
 from ..workflow.registry import Definition
 from ..workflow.steps import Step
 from .references import BODY, Role, Variable, kept_outside, named_in, plain, roles_of, uses_of
@@ -241,6 +241,13 @@ def _of_node(node: Node) -> Iterator[Finding]:
 
 
 def _of_loop(node: LoopNode) -> Iterator[Finding]:
+    if node.until is not None and node.feedback is None and node.initial is not RUN_INPUT:
+        yield Finding(
+            node.name,
+            "it has initial= and no feedback=, so every iteration gets the same value",
+            "say feedback=, which makes the next value of a result",
+            "note",
+        )
     if node.max_iterations > ITERATIONS_MANY:
         yield Finding(
             node.name,
