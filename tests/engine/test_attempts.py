@@ -19,6 +19,7 @@ from durable_core import (
     RunFailed,
     StepContext,
     Suspend,
+    Undo,
     Workflow,
 )
 
@@ -252,3 +253,27 @@ async def test_concurrency_bounds_handlers_and_runs_take_turns(stage: Stage) -> 
             await run.result(timeout=PATIENCE_S)
     assert most == 3
     assert order.count("wide") == 60
+
+
+async def test_each_failed_attempt_is_logged_by_type_and_without_what_it_said(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def undo(ctx: Ctx) -> None:
+        raise KeyError("secret of the undo")
+
+    flow = (
+        Workflow("flow")
+        .step("a", lambda ctx: 1, compensate=Undo(undo, retry=ONCE))
+        .step("b", raising(ValueError("a secret")), retry=Retry(max_attempts=2, initial=0))
+    )
+    async with stage.running(flow) as engine:
+        await (await engine.start(flow, id="r")).wait(timeout=PATIENCE_S)
+    said = [record for record in caplog.records if record.name == "durable.step"]
+    assert [record.getMessage() for record in said] == [
+        "attempt 1 of b in run r failed with ValueError",
+        "attempt 2 of b in run r failed with ValueError",
+        "attempt 1 of the compensator of a in run r failed with KeyError",
+    ]
+    assert {record.levelname for record in said} == {"WARNING"}
+    assert getattr(said[0], "durable_unit", None) == "b"
+    assert "secret" not in caplog.text

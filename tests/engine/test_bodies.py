@@ -228,3 +228,15 @@ async def test_a_fork_goes_on_from_a_step_of_the_body(stage: Stage) -> None:
         await fork.signal("review", Review("bob"))
         assert await fork.result(timeout=PATIENCE_S) == Review("bob")
     assert lines == ["hold tea"]
+
+
+@workflow
+async def begins_a_task(ctx: WorkflowContext) -> None:
+    asyncio.create_task(ctx.sleep(1))  # type: ignore[arg-type]  # noqa: RUF006
+
+
+async def test_a_task_of_what_ctx_gives_is_refused_with_what_to_write(stage: Stage) -> None:
+    async with stage.running(begins_a_task) as engine:
+        ended = await (await engine.start(begins_a_task)).wait(timeout=PATIENCE_S)
+        assert ended.failure is not None and ended.failure.type == "NondeterminismError"
+        assert "create_task" in ended.failure.message

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from ..errors import DefinitionError, DurableError
 from ..kernel.policy import duration_ms
 from ..kernel.run import RunStatus
 from ..kernel.shown import shown
+from ..workflow.decisions import EPOCH
 from ..workflow.names import signal_name_problem
 
 PRIORITY_MAX = 1_000_000
@@ -81,8 +82,7 @@ def moment_ms(value: object, *, what: str) -> int:
             f"{what} is a naive datetime, which means another moment on another machine; give it "
             "a timezone, e.g. tzinfo=UTC"
         )
-    epoch = datetime(1970, 1, 1, tzinfo=UTC)
-    return math.ceil((value - epoch) / timedelta(milliseconds=1))
+    return math.ceil((value - EPOCH) / timedelta(milliseconds=1))
 
 
 def cursor(value: object, *, limit: int) -> tuple[int, str]:

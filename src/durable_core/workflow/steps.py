@@ -146,9 +146,7 @@ def step_of(
     if name is None:
         name = describe(function).rpartition(".")[2]
         if name == "<lambda>":
-            refuse(
-                where, "a lambda has no name to be recorded under; use a def, or say @step(name="
-            )
+            refuse(where, "a lambda has no name to be recorded under; use a def, or name=...")
     check_name(name, what="the name of the step", where=where)
     spot = Spot(where)
     return Step(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -23,6 +23,7 @@ from ...store import RunRecord
 from ...workflow import loose
 from ...workflow.registry import Definition, Registry
 from ...workflow.results import result_of_run
+from ..moments import moment
 
 
 @attrs.frozen(slots=True, kw_only=True)
@@ -109,8 +110,8 @@ class Reader:
             ),
             result=result,
             failure=None if record.failure is None else failure_from_text(record.failure),
-            created_at=_moment(record.created_at_ms),
-            updated_at=_moment(record.updated_at_ms),
+            created_at=moment(record.created_at_ms),
+            updated_at=moment(record.updated_at_ms),
             finished_at=_maybe(record.finished_at_ms),
             waiting_for=tuple(map(_wait, waits_of(record))),
             attempt=record.generation,
@@ -169,7 +170,7 @@ class Reader:
             value=value,
             failure=getattr(entry, "failure", None),
             attempt=getattr(entry, "attempt", None),
-            at=_moment(entry.at_ms),
+            at=moment(entry.at_ms),
         )
 
     def _decode(self, payload: Payload, type_: Any, what: str) -> Any:
@@ -223,16 +224,12 @@ def _wait(waiting: Waiting) -> Wait:
         kind=waiting.kind,
         name=waiting.name,
         unit=waiting.unit,
-        since=_moment(waiting.since_ms),
+        since=moment(waiting.since_ms),
         until=_maybe(waiting.until_ms),
         reason=waiting.reason,
         token=waiting.token,
     )
 
 
-def _moment(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
-
-
 def _maybe(ms: int | None) -> datetime | None:
-    return None if ms is None else _moment(ms)
+    return None if ms is None else moment(ms)

@@ -22,7 +22,6 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import Executor
-from datetime import UTC, datetime
 from typing import Any, Protocol, cast
 
 import attrs
@@ -40,6 +39,7 @@ from ...kernel.value import NULL
 from ...workflow.invocation import Invocation, UnitScope
 from ...workflow.suspend import Suspend
 from ..clock import Calling, StoreClock
+from ..moments import moment
 from ..observer import AttemptEnded, AttemptStarted, Observers
 
 log = logging.getLogger("durable.step")
@@ -310,7 +310,7 @@ class Call:
         if limit_ms is not None:
             self._limit_ms = limit_ms
             self._timer = asyncio.get_running_loop().call_later(limit_ms / 1000, self._time_out)
-            deadline = datetime.fromtimestamp((around.clock.now_ms() + limit_ms) / 1000, UTC)
+            deadline = moment(around.clock.now_ms() + limit_ms)
         self._invocation = cast(UnitScope, attempt.scope).prepare(
             attempt,
             deps=around.deps,
@@ -408,7 +408,23 @@ class Call:
     def _report(self, report: Report) -> None:
         if not self._reported:
             self._reported = True
+            if isinstance(report, AttemptFailed):
+                self._log_failure(report)
             self.reporter.attempt_ended(report)
+
+    def _log_failure(self, report: AttemptFailed) -> None:
+        """By its type: what it says may hold what nobody wants in a log, and is in the journal."""
+        key = self.attempt.key
+        log.warning(
+            "attempt %d of %s%s in run %s failed with %s%s",
+            self.attempt.number,
+            "the compensator of " if key.compensating else "",
+            key.unit,
+            self.reporter.run_id,
+            report.failure.type,
+            "" if report.retryable else ", which is not tried again",
+            extra=StepLog(self.attempt, self.reporter).extra,
+        )
 
     def _facts(self) -> dict[str, Any]:
         return {

@@ -36,7 +36,8 @@ class NoLoop:
 
     def create_task(self, coroutine: Any, **more: Any) -> NoReturn:
         """Refused; the coroutine is closed, so that nobody is told it was never awaited."""
-        coroutine.close()
+        if hasattr(coroutine, "close"):  # what ctx gives is none
+            coroutine.close()
         _refuse("create_task")
 
     def __getattr__(self, name: str) -> NoReturn:
