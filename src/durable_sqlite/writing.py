@@ -195,7 +195,7 @@ class Batch:
             yield Query(queries.USE_TOKEN, (digest, message.run_id, message.token))
         if message.anyone:
             row.anyone, row.moved = 1, True
-        if message.reopens and row.pin:
+        if row.pin:
             row.pin, row.moved = "", True
         if row.owner is None:
             row.wake(self._now)

@@ -1,7 +1,7 @@
 """Stage: what an acceptance test stands on: one database, engines over it, and a watch on both.
 
 No test sleeps. Where a run has to get somewhere first, ``Watch`` is an observer that is awaited;
-where time has to pass, the store's clock is a ``HandClock`` that is moved while no worker runs.
+where time has to pass, the store's clock is a ``VirtualClock`` that is moved while no worker runs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from durable_core import Engine, Retry
 from durable_core.store import Store
-from durable_core.testing.contract import HandClock
+from durable_core.testing.contract import VirtualClock
 from durable_core.testing.memory import MemoryStore
 from durable_pg import PgStore
 from durable_sqlite import SqliteStore
@@ -55,7 +55,7 @@ class Stage:
     def __init__(self, kind: str, folder: Path, dsn: str = "") -> None:
         self.kind = kind
         self._dsn = dsn
-        self.clock: HandClock | None = None
+        self.clock: VirtualClock | None = None
         self.watch = Watch()
         self._path = folder / "acceptance.db"
         self._memory: MemoryStore | None = None
@@ -66,9 +66,9 @@ class Stage:
         urls = {"memory": "memory://", "sqlite": f"sqlite:///{self._path}", "postgres": self._dsn}
         return urls[self.kind]
 
-    def stop_the_clock(self) -> HandClock:
+    def stop_the_clock(self) -> VirtualClock:
         """From now on time passes in the database only when the test says so."""
-        self.clock = HandClock()
+        self.clock = VirtualClock()
         return self.clock
 
     def store(self) -> Store:

@@ -29,6 +29,14 @@ def test_a_worker_that_comes_in_vain_holds_back_longer_each_time_and_not_for_eve
     assert crowding.pause_s() == 0
 
 
+def test_a_worker_that_parked_a_run_lets_others_come_first_once() -> None:
+    crowding = entropy(65_535)
+    crowding.let_others()
+    assert 0.9 * LONGEST_S < crowding.pause_s() < LONGEST_S
+    crowding.found(1, was_due=True)
+    assert crowding.pause_s() == 0
+
+
 def test_a_look_for_nothing_in_particular_costs_no_delay() -> None:
     crowding = entropy(65_535)
     crowding.found(0, was_due=False)

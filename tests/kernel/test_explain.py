@@ -52,3 +52,17 @@ def test_every_status_has_a_sentence(status: RunStatus) -> None:
 def test_a_held_run_names_its_worker_and_an_overdue_one_what_is_missing() -> None:
     assert "worker 'w1'" in sentence(RunStatus.RUNNING, owner="w1", due=130_000)
     assert "needs a worker" in sentence(RunStatus.PENDING, due=40_000)
+
+
+def test_an_overdue_wait_says_that_a_worker_is_missing_and_a_parked_run_who_must_act() -> None:
+    nap = Waiting(kind="timer", unit="nap", since_ms=0, until_ms=97_300)
+    said = sentence(RunStatus.SUSPENDED, nap, due=97_300)
+    assert "sleeps in 'nap'" in said and "ready for 2.7 s: it needs a worker" in said
+    assert "needs a worker" not in sentence(RunStatus.SUSPENDED, nap, due=99_900)
+    changed = Waiting(kind="operator", unit=None, since_ms=0, reason="definition_changed")
+    said = sentence(RunStatus.SUSPENDED, changed, due=40_000)
+    assert "a worker that fits, or an operator, must act" in said and "ready" not in said
+
+
+def test_a_failed_run_does_not_claim_that_all_of_it_was_undone() -> None:
+    assert "whatever of it has a compensator was undone" in sentence(RunStatus.FAILED)

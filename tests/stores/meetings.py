@@ -15,7 +15,7 @@ from durable_core.store import Lease, Message, RunRecord, Store
 from durable_core.testing.contract_kit import (
     LEASE_MS,
     START_MS,
-    HandClock,
+    VirtualClock,
     claim_one,
     commit_all,
     entry,
@@ -165,7 +165,7 @@ VERBS = {
 # --- what has come of it ---------------------------------------------------------------------
 
 
-async def aftermath(store: Store, clock: HandClock) -> Answer:
+async def aftermath(store: Store, clock: VirtualClock) -> Answer:
     """What everybody finds afterwards: a worker at once, another one much later, and readers."""
     found = [await claim(store, "next")]
     runs = await store.get(RUNS)
@@ -218,7 +218,7 @@ class Act:
 
 
 async def _serial(state: str, acts: Sequence[Act]) -> Story:
-    clock = HandClock()
+    clock = VirtualClock()
     store = MemoryStore(clock=clock)
     await store.open()
     await arrange(store, state)

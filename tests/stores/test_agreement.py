@@ -6,7 +6,7 @@ from hypothesis import Phase, settings
 from tests.postgres_kit import MAJORS, dsn
 
 from durable_core.testing.agreement import StoreAgreement
-from durable_core.testing.contract import HandClock
+from durable_core.testing.contract import VirtualClock
 from durable_core.testing.postgres_schema import unused_schema
 from durable_pg import PgStore
 from durable_sqlite import SqliteStore
@@ -29,15 +29,15 @@ class EmptyPgStore(PgStore):
         await self._link.connections.fetch(EMPTY.replace("durable", SCHEMA))
 
 
-def sqlite_in_memory(clock: HandClock) -> SqliteStore:
+def sqlite_in_memory(clock: VirtualClock) -> SqliteStore:
     return SqliteStore(":memory:", clock=clock, synchronous="OFF")
 
 
-def postgres(clock: HandClock) -> PgStore:
+def postgres(clock: VirtualClock) -> PgStore:
     return EmptyPgStore(dsn(MAJORS[0]), schema=SCHEMA, clock=clock)
 
 
-def plain_postgres(clock: HandClock) -> PgStore:
+def plain_postgres(clock: VirtualClock) -> PgStore:
     return EmptyPgStore(dsn(MAJORS[-1]), schema=SCHEMA, clock=clock, plain=True, listen=False)
 
 

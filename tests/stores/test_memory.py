@@ -11,14 +11,14 @@ import pytest
 
 from durable_core.errors import DurableError
 from durable_core.store import Store
-from durable_core.testing.contract import HandClock, StoreContract
+from durable_core.testing.contract import StoreContract, VirtualClock
 from durable_core.testing.contract_kit import new_run
 from durable_core.testing.memory import MemoryStore
 
 
 class TestMemoryStore(StoreContract):
     @asynccontextmanager
-    async def make_store(self, clock: HandClock, folder: Path) -> AsyncIterator[Store]:
+    async def make_store(self, clock: VirtualClock, folder: Path) -> AsyncIterator[Store]:
         store = MemoryStore(clock=clock)
         await store.open()
         try:

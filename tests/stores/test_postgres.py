@@ -11,7 +11,7 @@ import pytest
 from tests.postgres_kit import MAJORS, dsn, own_schema
 
 from durable_core.store import Store
-from durable_core.testing.contract import HandClock, StoreContract
+from durable_core.testing.contract import StoreContract, VirtualClock
 from durable_core.testing.postgres import NO_POSTGRES
 from durable_pg import PgStore
 
@@ -28,7 +28,7 @@ class PostgresContract(StoreContract):
     options: ClassVar[dict[str, Any]] = {}
 
     @asynccontextmanager
-    async def make_store(self, clock: HandClock, folder: Path) -> AsyncIterator[Store]:
+    async def make_store(self, clock: VirtualClock, folder: Path) -> AsyncIterator[Store]:
         async with own_schema(self.major) as schema:
             store = PgStore(dsn(self.major), schema=schema, clock=clock, **self.options)
             await store.open(migrate=True)

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 from tests.stores.pg_kit import Place, on_postgres
 
-from durable_core.testing.contract import HandClock
+from durable_core.testing.contract import VirtualClock
 from durable_core.testing.contract_kit import LEASE_MS, claim, ids, new_run
 from durable_pg import PgStore
 
@@ -21,7 +21,7 @@ WORKERS = 4
 
 
 @pytest.fixture
-async def stores(place: Place, clock: HandClock) -> AsyncIterator[list[PgStore]]:
+async def stores(place: Place, clock: VirtualClock) -> AsyncIterator[list[PgStore]]:
     """One for each worker."""
     async with AsyncExitStack() as stack:
         yield [
@@ -31,12 +31,12 @@ async def stores(place: Place, clock: HandClock) -> AsyncIterator[list[PgStore]]
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
+def clock() -> VirtualClock:
+    return VirtualClock()
 
 
 async def test_a_crowd_is_taken_over_once_and_in_few_claims(
-    stores: list[PgStore], clock: HandClock
+    stores: list[PgStore], clock: VirtualClock
 ) -> None:
     for start in range(0, RUNS, 1_000):
         await stores[0].create([new_run(f"r{n:05}") for n in range(start, start + 1_000)])

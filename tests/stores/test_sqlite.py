@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from durable_core.store import Store
-from durable_core.testing.contract import HandClock, StoreContract
+from durable_core.testing.contract import StoreContract, VirtualClock
 from durable_sqlite import SqliteStore
 
 
 class TestSqliteFile(StoreContract):
     @asynccontextmanager
-    async def make_store(self, clock: HandClock, folder: Path) -> AsyncIterator[Store]:
+    async def make_store(self, clock: VirtualClock, folder: Path) -> AsyncIterator[Store]:
         store = SqliteStore(folder / "test.db", clock=clock, synchronous="OFF")
         await store.open()
         try:
@@ -24,7 +24,7 @@ class TestSqliteFile(StoreContract):
 
 class TestSqliteInMemory(StoreContract):
     @asynccontextmanager
-    async def make_store(self, clock: HandClock, folder: Path) -> AsyncIterator[Store]:
+    async def make_store(self, clock: VirtualClock, folder: Path) -> AsyncIterator[Store]:
         store = SqliteStore(":memory:", clock=clock)
         await store.open()
         try:

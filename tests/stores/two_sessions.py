@@ -18,7 +18,7 @@ import attrs
 import pytest
 from tests.postgres_kit import MAJORS, dsn, own_schema
 
-from durable_core.testing.contract_kit import START_MS, HandClock
+from durable_core.testing.contract_kit import START_MS, VirtualClock
 from durable_pg import PgStore
 from durable_pg.queries import in_schema
 from durable_pg.schema_name import SchemaName
@@ -123,7 +123,7 @@ class Arena:
 
     dsn: str
     schema: SchemaName
-    clock: HandClock
+    clock: VirtualClock
     options: Mapping[str, Any]
     store: PgStore
     watcher: Any
@@ -178,7 +178,7 @@ class Arena:
 async def arena(major: int, *, plain: bool = False) -> AsyncIterator[Arena]:
     """An arena on the server of this version; use ``clear`` before each test."""
     async with own_schema(major) as name:
-        clock = HandClock()
+        clock = VirtualClock()
         options: dict[str, Any] = {
             "schema": name,
             "clock": clock,

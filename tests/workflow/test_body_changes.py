@@ -15,6 +15,8 @@ from durable_core import (
     Engine,
     NondeterminismError,
     Run,
+    StepContext,
+    Workflow,
     WorkflowContext,
     step,
     workflow,
@@ -144,7 +146,7 @@ async def swallowing(ctx: WorkflowContext) -> None:
 @pytest.mark.parametrize(
     ("body", "recorded", "asked"),
     [
-        (renamed, "first", "no longer asks"),
+        (renamed, "first", "asked for is 'other', which is not recorded"),
         (of_another_kind, "a call", "a timer"),
         (for_another_signal, "named 'go'", "named 'gone'"),
         (shorter, "first", "no longer asks"),
@@ -340,3 +342,84 @@ async def test_a_retried_run_takes_no_patch_where_it_has_been_before(url: str) -
         await engine.retry("r")
         assert await engine.run("r").result(timeout=9) == [False, False, True]
     assert called == ["first", "second"]
+
+
+@pytest.mark.parametrize("style", ["body", "declared"])
+async def test_a_run_that_code_does_not_fit_is_taken_up_by_a_worker_whose_code_does(
+    url: str, style: str
+) -> None:
+    """Both are at work, and nobody retries it. A declared one is pinned to what it was started
+    with; bodies look all alike, so they are tried."""
+    before, after = both(style)
+    async with Engine(url, [before]) as engine, engine.worker():
+        await waits(await engine.start(before, id="r"), "signal")
+    async with Engine(url, [after]) as engine, engine.worker():
+        run = engine.run("r")
+        await run.signal("go")
+        assert await waits(run, "operator") == "definition_changed"
+        async with Engine(url, [before]) as fitting, fitting.worker():
+            assert (await fitting.run("r").wait(timeout=30)).status == "completed"
+    assert called == ["first", "second"]
+
+
+async def test_a_body_that_does_not_fit_is_tried_again_and_nothing_is_written(url: str) -> None:
+    before, after = both("body")
+    async with Engine(url, [before]) as engine, engine.worker():
+        await waits(await engine.start(before, id="r"), "signal")
+    async with Engine(url, [after]) as engine, engine.worker():
+        await engine.signal("r", "go")
+        assert await waits(engine.run("r"), "operator") == "definition_changed"
+        length = len(await engine.run("r").journal())
+        await asyncio.sleep(1.2)
+        assert len(await engine.run("r").journal()) == length
+    async with Engine(url, [workflow(name="w")(longer)]) as engine, engine.worker():
+        assert await engine.run("r").result(timeout=20) == ["one", "other", "two"]
+    assert called == ["first", "other", "second"]
+
+
+def both(style: str) -> tuple[Any, Any]:
+    """The definition of a run, and one that it does not fit."""
+    if style == "body":
+        return workflow(name="w")(old), workflow(name="w")(renamed)
+    before = Workflow("w").step("first", told("first")).wait_for_signal("go")
+    return (
+        before.step("second", told("second")),
+        Workflow("w").step("other", told("other")).wait_for_signal("go"),
+    )
+
+
+def told(name: str) -> Callable[[StepContext], str]:
+    def handler(ctx: StepContext) -> str:
+        called.append(name)
+        return name
+
+    return handler
+
+
+@pytest.mark.parametrize("parked_before", [False, True])
+@pytest.mark.parametrize("style", ["body", "declared"])
+async def test_a_run_that_code_does_not_fit_can_be_terminated_and_paused(
+    url: str, style: str, parked_before: bool
+) -> None:
+    """By the very worker that does not fit: neither needs a definition."""
+    before, after = both(style)
+    async with Engine(url, [before]) as engine, engine.worker():
+        for run_id in ("paused", "over"):
+            await waits(await engine.start(before, id=run_id), "signal")
+    async with Engine(url, [after]) as engine, engine.worker():
+        for run_id in ("paused", "over") if parked_before else ():
+            await engine.signal(run_id, "go")
+            await waits(engine.run(run_id), "operator")
+        await engine.cancel("over", mode="terminate", reason="enough")
+        await engine.run("over").wait(timeout=10)
+        assert (await engine.get("over")).status == "cancelled"
+        await engine.pause("paused")
+        for _ in range(500):
+            reasons = [wait.reason for wait in (await engine.get("paused")).waiting_for]
+            if "paused" in reasons:
+                break
+            await asyncio.sleep(0.02)
+        assert reasons[:2] == ["definition_changed", "paused"]
+        await engine.cancel("paused", mode="terminate")
+        await engine.run("paused").wait(timeout=10)
+    assert called == ["first", "first"]

@@ -8,7 +8,11 @@ from typing import Any
 import attrs
 
 from .failure import Failure
+from .parking import LIFTED
 from .run import RunStatus, Waiting
+
+LATE_MS = 1_000
+"""A run that waits is taken up soon after its moment; after so long, somebody is missing."""
 
 
 @attrs.frozen(slots=True)
@@ -58,19 +62,25 @@ def explain(
     if owner is not None and due_at_ms is not None and due_at_ms > now_ms:
         doing = "undoing its work" if status is RunStatus.COMPENSATING else "working"
         return Explanation(f"{start} is {doing} on worker {owner!r}; nobody must act.", facts)
+    late_ms = None if due_at_ms is None else now_ms - due_at_ms
     if waits:
-        parts = "; ".join(_waits(wait, now_ms) for wait in waits[:3])
-        more = f"; and {len(waits) - 3} more" if len(waits) > 3 else ""
-        return Explanation(f"{start} is {status.value}: it {parts}{more}.", facts)
-    if due_at_ms is not None and due_at_ms <= now_ms:
-        late = _span(now_ms - due_at_ms)
-        return Explanation(
-            f"{start} is {status.value} and has been ready for {late}: it needs a worker that "
-            f"knows this workflow and version and serves its queue.",
-            facts,
-        )
+        parts = [_waits(wait, now_ms) for wait in waits[:3]]
+        if len(waits) > 3:
+            parts.append(f"and {len(waits) - 3} more")
+        if late_ms is not None and late_ms >= LATE_MS and waits[0].kind != "operator":
+            parts.append(_ready(late_ms))
+        return Explanation(f"{start} is {status.value}: it {'; '.join(parts)}.", facts)
+    if late_ms is not None and late_ms >= 0:
+        return Explanation(f"{start} is {status.value} and {_ready(late_ms)}.", facts)
     begins = f"begins in {_span(due_at_ms - now_ms)}" if due_at_ms is not None else "is idle"
     return Explanation(f"{start} is {status.value} and {begins}.", facts)
+
+
+def _ready(late_ms: int) -> str:
+    return (
+        f"has been ready for {_span(late_ms)}: it needs a worker that knows this workflow and "
+        "version and serves its queue"
+    )
 
 
 def _ended(status: RunStatus, failure: Failure | None) -> str:
@@ -85,7 +95,7 @@ def _ended(status: RunStatus, failure: Failure | None) -> str:
                 "may mend the cause and retry it"
             )
         case _:
-            return f" failed with {failure}; what it had done was undone"
+            return f" failed with {failure}; whatever of it has a compensator was undone"
 
 
 def _waits(wait: Waiting, now_ms: int) -> str:
@@ -106,7 +116,8 @@ def _waits(wait: Waiting, now_ms: int) -> str:
         case "resume":
             return f"waits {since} to be resumed in {wait.unit!r}: whoever holds the token must act"
         case _:
-            return f"is held {since} ({wait.reason}): an operator must act"
+            who = "a worker that fits, or an operator," if wait.reason in LIFTED else "an operator"
+            return f"is parked {since} ({wait.reason}): {who} must act"
 
 
 def _span(ms: int) -> str:

@@ -194,11 +194,14 @@ class Frontier:
         for unit, state in fold.units.items():
             known = unit in self.leaves or unit in self.recorder.units
             if not known and state.generation == fold.generation:
+                new = next((one for one in self.leaves if one not in fold.units), None)
                 raise nondeterminism(
                     self._run_id,
                     unit,
-                    recorded=f"a {state.family or 'step'} ({state.status.value})",
-                    asked="nothing: the program no longer asks for it",
+                    recorded=f"a {state.family or 'call'} ({state.status.value})",
+                    asked="nothing: the program no longer asks for it"
+                    if new is None
+                    else f"{str(new)!r}, which is not recorded",
                 )
 
     def check_same(self, step: Step, state: UnitState) -> None:

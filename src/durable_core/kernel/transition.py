@@ -28,7 +28,7 @@ from typing import assert_never
 
 import attrs
 
-from ..errors import NondeterminismError
+from ..errors import EncodingError, NondeterminismError
 from . import journal as j
 from .agenda import Agenda
 from .attempting import attempt_of
@@ -57,6 +57,7 @@ from .outcome import (
     TimedOut,
     Transition,
 )
+from .parking import DEFINITION_CHANGED, LIFTED, UNDECODABLE, again_ms
 from .program import ProgramFactory
 from .recorder import Recorder
 from .replay import Frontier, Leaf
@@ -142,15 +143,15 @@ class Held:
         draft = self._draft = Draft(self.run, self._fold, now_ms, self._signals)
         if self._frontier is not None:
             self._frontier.recorder.draft = draft
-        changed = False
         try:
             self._work(draft, events)
-        except NondeterminismError as error:
-            changed = True
-            self._hold("definition_changed", str(error))
+        except (NondeterminismError, EncodingError) as error:
+            changed = isinstance(error, NondeterminismError)
+            self._hold(DEFINITION_CHANGED if changed else UNDECODABLE, str(error))
             self._ender.stop_attempts(draft)
+            self._take_unattended(draft, events)
         self.journal = (Journal() if draft.renews else self.journal).extend(draft.entries)
-        transition = self._answer(draft, pinned=changed and not self._fits)
+        transition = self._answer(draft)
         del self._draft  # there may be thousands of runs at rest, and none needs it
         if self._frontier is not None:
             del self._frontier.recorder.draft
@@ -203,10 +204,10 @@ class Held:
     def _replay(self, messages: Iterable[MessageArrived]) -> None:
         parked = self._fold.parked
         retried = any(message.kind == MessageKind.RETRY for message in messages)
-        if parked is not None and parked.reason != "definition_changed" and not retried:
+        if parked is not None and parked.reason not in LIFTED and not retried:
             return  # held: no user code runs
         self.restart()
-        if parked is not None and parked.reason == "definition_changed":
+        if parked is not None and parked.reason in LIFTED:
             self._draft.record(j.RunUnparked)
 
     def restart(self) -> None:
@@ -250,6 +251,14 @@ class Held:
                 self.restart()
         if key is not None:
             self._look_again(self._leaf(key))
+
+    def _take_unattended(self, draft: Draft, events: Sequence[Event]) -> None:
+        """Of a run that does not fit, what can be done as if its definition were unknown."""
+        for event in events:
+            match event:
+                case MessageArrived(seq=seq) if seq not in draft.consumed and unattended(event):
+                    take_message(draft, event)
+        self._ender.conclude(draft, None)
 
     def _take_signal(self, message: MessageArrived) -> None:
         self._draft.signals = self._signals = self._signals or {}
@@ -407,13 +416,15 @@ class Held:
 
     # --- the answer ----------------------------------------------------------------------------
 
-    def _answer(self, draft: Draft, *, pinned: bool) -> Transition:
+    def _answer(self, draft: Draft) -> Transition:
         fold = self._fold
         ended = fold.ended is not None
         notice = self._ender.notice(draft, self._frontier) if ended else None
         if notice is not None:
             draft.messages.append(notice)
         attempts = () if ended else self._attempts()
+        changed = fold.parked is not None and fold.parked.reason == DEFINITION_CHANGED
+        pinned = changed and not (ended or self._fits)
         resume_at_ms = None if ended else self._resume_at_ms(pinned)
         rests = not draft.entries and is_near(resume_at_ms, draft.now_ms)
         release = not (ended or self._in_flight or rests)
@@ -470,7 +481,7 @@ class Held:
         if pinned:
             return self._draft.now_ms  # for whichever worker fits
         if fold.parked is not None:
-            return None
+            return again_ms(fold.parked.reason, fold.parked.at_ms, self._draft.now_ms)
         deadline_ms = self._deadline_ms()
         if fold.paused is not None:
             return deadline_ms

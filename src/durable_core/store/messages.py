@@ -17,10 +17,10 @@ class Message:
     ``dedupe``: a second message of the same run with the same key changes nothing.
     ``token``: the message is accepted only once, only while that suspension token is open.
     ``reopens``: may be delivered to an ended run, which becomes live again (``retry``, rollback
-    of a completed child), and lifts a live run's ``pin``. A run opened again is ``pending``,
-    due at once, its generation as it was, ``waiting`` and ``failure`` None. ``anyone``: any
-    worker may claim the run for it, whatever its queue, known workflow or not; the run's next
-    claim, by whomever, ends that.
+    of a completed child). A run opened again is ``pending``, due at once, its generation as it
+    was, ``waiting`` and ``failure`` None. ``anyone``: any worker may claim the run for it, whatever
+    its queue, known workflow or not; the run's next claim, by whomever, ends that. Any message
+    lifts the ``pin`` of a live run.
     """
 
     run_id: str

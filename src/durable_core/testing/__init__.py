@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .strategies import payloads as payloads
     from .strategies import schedules as schedules
     from .strategies import workflows as workflows
+    from .virtual_clock import VirtualClock as VirtualClock
     from .virtual_time import InlineExecutor as InlineExecutor
     from .virtual_time import VirtualTime as VirtualTime
     from .witness import Violation as Violation
@@ -83,6 +84,7 @@ __all__ = [
     "StoreError",
     "Theft",
     "Violation",
+    "VirtualClock",
     "VirtualTime",
     "assert_durable",
     "check_upgrade",
@@ -128,6 +130,7 @@ _HOMES = {
     "StoreError": "plan",
     "Theft": "plan",
     "Violation": "witness",
+    "VirtualClock": "virtual_clock",
     "VirtualTime": "virtual_time",
     "assert_durable": "asserting",
     "check_upgrade": "replay",

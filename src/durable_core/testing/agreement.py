@@ -30,7 +30,7 @@ from ..store import (
     Store,
     next_epoch,
 )
-from .contract_kit import LEASE_MS, START_MS, HandClock, entry, new_run, payload
+from .contract_kit import LEASE_MS, START_MS, VirtualClock, entry, new_run, payload
 from .memory import MemoryStore
 
 T = TypeVar("T")
@@ -211,7 +211,7 @@ filters = st.builds(
 class StoreAgreement(RuleBasedStateMachine):
     """The stores, side by side."""
 
-    make_stores: ClassVar[Sequence[Callable[[HandClock], Store]]]
+    make_stores: ClassVar[Sequence[Callable[[VirtualClock], Store]]]
     """Each makes an unopened store of a kind under test, which runs by this clock, and is empty
     once it is open."""
 
@@ -221,7 +221,7 @@ class StoreAgreement(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.Runner()
-        self.clock = HandClock()
+        self.clock = VirtualClock()
         self.stores: tuple[Store, ...] = (
             MemoryStore(clock=self.clock),
             *(make(self.clock) for make in type(self).make_stores),

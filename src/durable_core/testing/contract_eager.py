@@ -15,8 +15,8 @@ from .contract_kit import (
     KIND,
     LEASE_MS,
     START_MS,
-    HandClock,
     StoreFixtures,
+    VirtualClock,
     claim,
     claim_one,
     commit_all,
@@ -67,7 +67,7 @@ class EagerContract(StoreFixtures):
     """deliver_and_claim."""
 
     async def test_a_run_that_gets_a_message_is_claimed_with_it(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         await idle(store)
         clock.forward(5)
@@ -108,7 +108,9 @@ class EagerContract(StoreFixtures):
         assert delivery.runs[0].run.due_at_ms == START_MS + LEASE_MS
         assert ids(await claim(store, worker="w2")) == ["due"]
 
-    async def test_runs_in_other_hands_are_left_there(self, store: Store, clock: HandClock) -> None:
+    async def test_runs_in_other_hands_are_left_there(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
         for run_id in ("a", "b"):
             await started(store, run_id)
         delivery = await hand_over(store, [signal("a")], worker="w2")
@@ -141,21 +143,11 @@ class EagerContract(StoreFixtures):
         assert taken(both) == ["b", "c"]
         assert len(both.runs[0].inbox) == 5
 
-    async def test_a_pinned_run_waits_for_a_worker_that_fits(self, store: Store) -> None:
+    async def test_a_message_lifts_the_pin(self, store: Store) -> None:
         await started(store)
         await commit_all(store, [let_go(pin="fp2")])
-        assert taken(await hand_over(store, [signal()])) == []
-        two = Kind(workflow="order", version="1", fingerprint="fp2")
-        (claimed,) = (await hand_over(store, [signal()], kinds=(two,))).runs
-        assert (claimed.run.pin, len(claimed.inbox)) == ("fp2", 2)
-
-    async def test_a_message_that_lifts_the_pin_is_for_any_worker_of_its_kind(
-        self, store: Store
-    ) -> None:
-        await started(store)
-        await commit_all(store, [let_go(pin="fp2")])
-        (claimed,) = (await hand_over(store, [signal(reopens=True)])).runs
-        assert claimed.run.pin is None
+        (claimed,) = (await hand_over(store, [signal()])).runs
+        assert (claimed.run.pin, len(claimed.inbox)) == (None, 1)
 
     async def test_for_some_messages_any_worker_may_have_the_run_once(self, store: Store) -> None:
         await store.create([new_run("a", workflow="x", queue="q")])
@@ -163,7 +155,7 @@ class EagerContract(StoreFixtures):
         await commit_all(store, [let_go("a", seen=1)])
         assert taken(await hand_over(store, [signal("a")], kinds=())) == []
 
-    async def test_suspects_are_left_to_claims(self, store: Store, clock: HandClock) -> None:
+    async def test_suspects_are_left_to_claims(self, store: Store, clock: VirtualClock) -> None:
         await store.create([new_run()])
         for worker in ("w1", "w2", "w3"):
             await claim_one(store, worker=worker)
@@ -240,7 +232,7 @@ class EagerContract(StoreFixtures):
         assert claimed.run.entry_count == 5
 
     async def test_a_call_may_mark_the_epochs_it_leases_under(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         """Marked or not, an epoch is higher than the one before."""
         await idle(store)

@@ -22,8 +22,8 @@ from .contract_kit import (
     FENCED,
     LEASE_MS,
     START_MS,
-    HandClock,
     StoreFixtures,
+    VirtualClock,
     claim,
     claim_one,
     commit_all,
@@ -85,7 +85,9 @@ async def claim_one_that_waits(store: Store) -> ClaimedRun:
 class ForeseenContract(StoreFixtures):
     """deliver_and_claim with a commit."""
 
-    async def test_message_lease_and_commit_are_one(self, store: Store, clock: HandClock) -> None:
+    async def test_message_lease_and_commit_are_one(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
         await waiting(store)
         clock.forward(5)
         one = foreseen(waiting="[]")
@@ -193,7 +195,7 @@ class ForeseenContract(StoreFixtures):
             assert (run.epoch, run.status, run.entry_count) == (EPOCH, "running", 2)
 
     async def test_a_message_that_comes_too_late_is_only_delivered(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         await waiting(store, "a")
         await waiting(store, "b")
@@ -211,7 +213,7 @@ class ForeseenContract(StoreFixtures):
         assert late.foreseen is FENCED
 
     async def test_a_run_that_is_not_leased_is_left_as_it_is(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         await waiting(store)
         for changes in ({"limit": 0}, {"queues": ()}, {"kinds": ()}):

@@ -24,26 +24,12 @@ from ..store import (
     Release,
     Store,
 )
+from .virtual_clock import START_MS as START_MS  # noqa: PLC0414  # its users want both
+from .virtual_clock import VirtualClock as VirtualClock  # noqa: PLC0414
 
-START_MS = 1_700_000_000_000
 LEASE_MS = 30_000
 
 APPLIED, FENCED, CONFLICT = CommitVerdict.APPLIED, CommitVerdict.FENCED, CommitVerdict.CONFLICT
-
-
-class HandClock:
-    """A store clock that moves only when it is told to."""
-
-    def __init__(self, now_ms: int = START_MS) -> None:
-        self.now_ms = now_ms
-
-    def __call__(self) -> int:
-        return self.now_ms
-
-    def forward(self, ms: int) -> int:
-        """Let time pass; answers with the new time."""
-        self.now_ms += ms
-        return self.now_ms
 
 
 OPTIONAL = ("transaction", "prune")
@@ -80,17 +66,17 @@ class StoreFixtures:
         if capability in self.lacks:
             pytest.skip(f"the store has no {capability}: {self.lacks[capability]}")
 
-    def make_store(self, clock: HandClock, folder: Path) -> AbstractAsyncContextManager[Store]:
+    def make_store(self, clock: VirtualClock, folder: Path) -> AbstractAsyncContextManager[Store]:
         """An open, empty store that runs by ``clock``; closed when the block is left."""
         raise NotImplementedError
 
     @pytest.fixture
-    def clock(self) -> HandClock:
+    def clock(self) -> VirtualClock:
         """The store's clock."""
-        return HandClock()
+        return VirtualClock()
 
     @pytest.fixture
-    async def store(self, clock: HandClock, tmp_path: Path) -> AsyncIterator[Store]:
+    async def store(self, clock: VirtualClock, tmp_path: Path) -> AsyncIterator[Store]:
         """The store under test."""
         async with self.make_store(clock, tmp_path) as store:
             yield store

@@ -15,8 +15,8 @@ from .contract_kit import (
     KIND,
     LEASE_MS,
     START_MS,
-    HandClock,
     StoreFixtures,
+    VirtualClock,
     claim,
     claim_one,
     commit_all,
@@ -54,7 +54,7 @@ class ClaimContract(StoreFixtures):
         assert (await store.get(["r1"]))["r1"] == run
 
     async def test_a_run_may_be_created_with_its_lease(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         """As if the owner had claimed it in the same moment."""
         given = new_run(owner="w1", lease_ms=LEASE_MS, epoch=EAGER, delay_ms=7)
@@ -89,7 +89,7 @@ class ClaimContract(StoreFixtures):
         assert ids(await claim(store, worker="w2")) == []
 
     async def test_a_run_is_not_claimed_before_it_is_due(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         await store.create([new_run(delay_ms=100)])
         early = await claim(store)
@@ -139,7 +139,7 @@ class ClaimContract(StoreFixtures):
         assert ids(await claim(store, limit=2, queues=both)) == ["e", "b"]
         assert ids(await claim(store, queues=both)) == ["d", "a", "c"]
 
-    async def test_nothing_starves(self, store: Store, clock: HandClock) -> None:
+    async def test_nothing_starves(self, store: Store, clock: VirtualClock) -> None:
         await store.create([new_run("old")])
         clock.forward(2 * MINUTE_MS - 1)
         await store.create([new_run("urgent", priority=2)])
@@ -148,14 +148,14 @@ class ClaimContract(StoreFixtures):
         await store.create([new_run("late", priority=2)])
         assert ids(await claim(store)) == ["old", "late"]
 
-    async def test_urgency_does_not_make_a_run_due(self, store: Store, clock: HandClock) -> None:
+    async def test_urgency_does_not_make_a_run_due(self, store: Store, clock: VirtualClock) -> None:
         await store.create([new_run("a", priority=1_000, delay_ms=1), new_run("b")])
         assert ids(await claim(store)) == ["b"]
         clock.forward(1)
         assert ids(await claim(store)) == ["a"]
 
     async def test_an_expired_lease_is_taken_over_and_counted(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         await started(store)
         clock.forward(LEASE_MS)
@@ -168,7 +168,7 @@ class ClaimContract(StoreFixtures):
         assert (await store.get(["r1"]))["r1"].deaths == 0
 
     async def test_one_that_claims_its_own_run_again_lives(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         await started(store)
         clock.forward(LEASE_MS)
@@ -180,7 +180,7 @@ class ClaimContract(StoreFixtures):
             again = await claim_one(store, worker=worker)
             assert (again.run.epoch, again.run.deaths) == (epoch, deaths)
 
-    async def test_a_claim_marks_its_epochs(self, store: Store, clock: HandClock) -> None:
+    async def test_a_claim_marks_its_epochs(self, store: Store, clock: VirtualClock) -> None:
         """Two claims that find a run in the same state, because the machine of the store has lost
         the first, lease it under two epochs; and each is higher than the one before."""
         await store.create([new_run("a"), new_run("b"), new_run("c")])
@@ -195,12 +195,14 @@ class ClaimContract(StoreFixtures):
             assert {taken.run.epoch for taken in batch.runs} == {epoch}
             assert await commit_one(store, step("a", epoch=epoch - 1, after_seq=1)) is FENCED
 
-    async def test_giving_a_run_back_is_no_death(self, store: Store, clock: HandClock) -> None:
+    async def test_giving_a_run_back_is_no_death(self, store: Store, clock: VirtualClock) -> None:
         await started(store)
         await commit_all(store, [let_go(due_at_ms=START_MS)])
         assert (await claim_one(store)).run.deaths == 0
 
-    async def test_few_suspects_are_claimed_at_once(self, store: Store, clock: HandClock) -> None:
+    async def test_few_suspects_are_claimed_at_once(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
         await store.create([new_run("a"), new_run("b")])
         for number in range(4):
             assert ids(await claim(store, worker=f"dead {number}")) == ["a", "b"]
@@ -226,13 +228,13 @@ class ClaimContract(StoreFixtures):
         await commit_all(store, [let_go(epoch=2, due_at_ms=START_MS)])
         assert (await claim_one(store)).run.pin is None
 
-    async def test_a_message_that_reopens_lifts_the_pin(self, store: Store) -> None:
+    async def test_a_message_lifts_the_pin(self, store: Store) -> None:
         await started(store)
-        await commit_all(store, [let_go(pin="fp2")])
-        await store.deliver([signal()])
-        assert ids(await claim(store)) == []
-        await store.deliver([signal(reopens=True)])
-        assert (await claim_one(store)).run.pin is None
+        for epoch, reopens in ((1, False), (2, True)):
+            await commit_all(store, [let_go(epoch=epoch, pin="fp2", seen=2)])
+            assert ids(await claim(store)) == []
+            await store.deliver([signal(reopens=reopens)])
+            assert (await claim_one(store)).run.pin is None
 
     async def test_any_worker_may_claim_for_some_messages(self, store: Store) -> None:
         await store.create([new_run("a", workflow="x", queue="q"), new_run("b", workflow="x")])
@@ -270,7 +272,7 @@ class CommitContract(StoreFixtures):
     """commit, settled, renew, inbox, transaction."""
 
     async def test_a_commit_writes_its_entries_and_what_changed(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         await started(store)
         clock.forward(5)
@@ -287,7 +289,7 @@ class CommitContract(StoreFixtures):
         assert (run.owner, run.due_at_ms) == ("w1", START_MS + LEASE_MS)
 
     async def test_a_commit_that_renews_begins_the_journal_anew(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         await started(store)
         await store.create([new_run("other")])
@@ -306,7 +308,7 @@ class CommitContract(StoreFixtures):
         assert [e.seq for e in claimed.entries] == [4, 5]
         assert claimed.run.entry_count == 6
 
-    async def test_a_stale_epoch_changes_nothing(self, store: Store, clock: HandClock) -> None:
+    async def test_a_stale_epoch_changes_nothing(self, store: Store, clock: VirtualClock) -> None:
         await started(store)
         await store.deliver([signal()])
         clock.forward(LEASE_MS)
@@ -329,7 +331,7 @@ class CommitContract(StoreFixtures):
         assert renewed.lost == {"r1"}
 
     async def test_an_expired_lease_nobody_took_is_still_good(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         await started(store)
         clock.forward(10 * LEASE_MS)
@@ -343,7 +345,7 @@ class CommitContract(StoreFixtures):
         assert [e.seq for e in await store.journal("r1")] == [1]
         assert await store.get(["c"]) == {}
 
-    async def test_an_ended_run_is_final(self, store: Store, clock: HandClock) -> None:
+    async def test_an_ended_run_is_final(self, store: Store, clock: VirtualClock) -> None:
         await started(store, attributes={"k": "1"})
         clock.forward(9)
         assert await commit_one(store, finish(failure="{}", waiting="[]")) is APPLIED
@@ -375,7 +377,7 @@ class CommitContract(StoreFixtures):
         assert [e.seq for e in await store.journal("r1")] == [1, 2, 3, 4]
 
     async def test_a_release_sets_when_the_run_goes_on(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         await started(store)
         await commit_all(store, [let_go(due_at_ms=START_MS + 50)])
@@ -400,7 +402,7 @@ class CommitContract(StoreFixtures):
         assert set(ids(await claim(store))) == {"c", "there"}
 
     async def test_what_became_of_a_commit_can_be_asked(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         for run_id in "abcdefg":
             await started(store, run_id)
@@ -423,7 +425,7 @@ class CommitContract(StoreFixtures):
         assert (await store.settled([step("a")])) == (APPLIED,)
 
     async def test_renewing_extends_current_leases_only(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         await started(store, "a")
         await started(store, "b")
@@ -461,7 +463,7 @@ class CommitContract(StoreFixtures):
 
     @needs("transaction")
     async def test_a_transaction_takes_the_fence_first(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         await started(store)
         for held in (lease(epoch=2), lease("nobody")):

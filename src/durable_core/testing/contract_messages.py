@@ -12,8 +12,8 @@ from .contract_kit import (
     APPLIED,
     LEASE_MS,
     START_MS,
-    HandClock,
     StoreFixtures,
+    VirtualClock,
     claim,
     claim_one,
     commit_all,
@@ -42,7 +42,9 @@ async def deliver_one(store: Store, message: Message, **options: int) -> Deliver
 class MessageContract(StoreFixtures):
     """deliver, inbox, wait_for_work, and the messages of commits."""
 
-    async def test_messages_come_whole_and_in_order(self, store: Store, clock: HandClock) -> None:
+    async def test_messages_come_whole_and_in_order(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
         await started(store)
         clock.forward(3)
         first = signal(payload=payload("1"), meta='{"m":1}')
@@ -146,7 +148,9 @@ class MessageContract(StoreFixtures):
 
     # --- no lost wake-up ---------------------------------------------------------------------
 
-    async def test_a_message_makes_an_unowned_run_due(self, store: Store, clock: HandClock) -> None:
+    async def test_a_message_makes_an_unowned_run_due(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
         for run_id in "ab":
             await started(store, run_id)
         await commit_all(store, [let_go("a"), let_go("b", due_at_ms=START_MS + 500)])
@@ -157,7 +161,7 @@ class MessageContract(StoreFixtures):
         assert ids(await claim(store)) == ["a", "b"]
 
     async def test_a_message_never_makes_a_run_due_later(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         await store.create([new_run()])
         clock.forward(100)
@@ -171,7 +175,7 @@ class MessageContract(StoreFixtures):
         assert ids(await claim(store, worker="w2")) == []
 
     async def test_a_release_beside_an_unseen_message_is_due_at_once(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         for run_id in "abcd":
             await started(store, run_id)
@@ -340,7 +344,9 @@ class MessageContract(StoreFixtures):
 
     # --- opened again ------------------------------------------------------------------------
 
-    async def test_an_ended_run_can_be_opened_again(self, store: Store, clock: HandClock) -> None:
+    async def test_an_ended_run_can_be_opened_again(
+        self, store: Store, clock: VirtualClock
+    ) -> None:
         await started(store, attributes={"k": "1"})
         await store.deliver([signal(), signal(name="left")])
         end = finish(status="failed", failure="{}", consumed=(1,), seen=2, generation=2)

@@ -10,8 +10,8 @@ from .contract_kit import (
     FENCED,
     LEASE_MS,
     START_MS,
-    HandClock,
     StoreFixtures,
+    VirtualClock,
     claim,
     claim_one,
     commit_all,
@@ -50,7 +50,7 @@ class RetentionContract(StoreFixtures):
 
     @needs("prune")
     async def test_what_ended_before_a_moment_is_removed(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         await end(store, "a")
         clock.forward(10)
@@ -64,7 +64,7 @@ class RetentionContract(StoreFixtures):
 
     @needs("prune")
     async def test_what_has_not_ended_is_never_removed(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         await started(store, "a")
         await started(store, "b")
@@ -76,7 +76,7 @@ class RetentionContract(StoreFixtures):
 
     @needs("prune")
     async def test_a_run_opened_again_is_removed_only_after_its_new_end(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         await end(store, "a", status="failed")
         clock.forward(10)
@@ -99,7 +99,7 @@ class RetentionContract(StoreFixtures):
         assert await store.prune(before_ms=EVER_MS, statuses=None) == 1
 
     @needs("prune")
-    async def test_the_oldest_end_goes_first(self, store: Store, clock: HandClock) -> None:
+    async def test_the_oldest_end_goes_first(self, store: Store, clock: VirtualClock) -> None:
         for run_id in "abcd":
             await started(store, run_id)
         for batch in ("c", "db", "a"):
@@ -125,7 +125,7 @@ class RetentionContract(StoreFixtures):
 
     @needs("prune")
     async def test_a_live_ancestor_keeps_its_whole_family(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         await started(store, "a")
         await end(store, "b", parent_id="a")
@@ -159,7 +159,7 @@ class RetentionContract(StoreFixtures):
         assert await store.prune(before_ms=EVER_MS) == 1
 
     @needs("prune")
-    async def test_runs_that_must_stay_hide_nobody(self, store: Store, clock: HandClock) -> None:
+    async def test_runs_that_must_stay_hide_nobody(self, store: Store, clock: VirtualClock) -> None:
         await started(store, "p")
         children = [f"child{n:03}" for n in range(50)]
         await store.create([new_run(run_id, parent_id="p") for run_id in children])
@@ -208,7 +208,7 @@ class RetentionContract(StoreFixtures):
 
     @needs("prune")
     async def test_a_new_run_of_the_same_id_sees_nothing_of_the_old_one(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         await self._full_life(store, "a")
         await store.prune(before_ms=EVER_MS)
@@ -231,7 +231,7 @@ class RetentionContract(StoreFixtures):
 
     @needs("prune")
     async def test_the_neighbours_of_a_removed_run_keep_everything(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         for run_id in ("a", "ab", "b"):
             await self._full_life(store, run_id)

@@ -9,8 +9,8 @@ import attrs
 from ..store import RunFilter, Store
 from .contract_kit import (
     START_MS,
-    HandClock,
     StoreFixtures,
+    VirtualClock,
     claim_one,
     commit_all,
     entry,
@@ -52,7 +52,7 @@ class RunContract(StoreFixtures):
         (result,) = await store.create([new_run(delay_ms=500)])
         assert result.record.due_at_ms == START_MS + 500
 
-    async def test_creating_again_changes_nothing(self, store: Store, clock: HandClock) -> None:
+    async def test_creating_again_changes_nothing(self, store: Store, clock: VirtualClock) -> None:
         (first,) = await store.create([new_run()])
         clock.forward(10)
         (again,) = await store.create([new_run(digest="other", workflow="other")])
@@ -110,7 +110,7 @@ class RunContract(StoreFixtures):
         assert await store.journal("r1", after_seq=5) == ()
         assert await store.journal("nobody") == ()
 
-    async def test_now_is_the_stores_clock(self, store: Store, clock: HandClock) -> None:
+    async def test_now_is_the_stores_clock(self, store: Store, clock: VirtualClock) -> None:
         assert await store.now_ms() == START_MS
         clock.forward(7)
         assert await store.now_ms() == START_MS + 7
@@ -132,7 +132,7 @@ class RunContract(StoreFixtures):
         return "".join(record.run_id for record in await store.find(query))
 
     async def test_runs_are_listed_newest_first_in_pages(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         for run_id in "acb":
             await store.create([new_run(run_id)])
@@ -172,7 +172,7 @@ class RunContract(StoreFixtures):
         both = RunFilter(attributes={"who": '"x"'}, parent_id="a", workflow="order")
         assert await self._found(store, both) == "b"
 
-    async def test_runs_are_listed_by_status(self, store: Store, clock: HandClock) -> None:
+    async def test_runs_are_listed_by_status(self, store: Store, clock: VirtualClock) -> None:
         for run_id in "abcde":
             clock.forward(1)
             await started(store, run_id, attributes={"k": "1"}, parent_id="p")

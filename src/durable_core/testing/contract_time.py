@@ -9,8 +9,8 @@ from .contract_kit import (
     FENCED,
     LEASE_MS,
     START_MS,
-    HandClock,
     StoreFixtures,
+    VirtualClock,
     claim,
     claim_one,
     commit_all,
@@ -31,7 +31,7 @@ class TimeContract(StoreFixtures):
     """commit and settled, with ``not_before_ms``."""
 
     async def test_what_time_decides_is_early_until_its_moment(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         await started(store)
         before = await store.get(["r1"])
@@ -62,7 +62,7 @@ class TimeContract(StoreFixtures):
         assert await commit_one(store, step(not_before_ms=MOMENT_MS, after_seq=1)) is CONFLICT
 
     async def test_what_was_consumed_under_earlier_epochs_counts_as_heard(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         await started(store)
         await store.deliver([signal()])
@@ -89,7 +89,7 @@ class TimeContract(StoreFixtures):
         assert set(await store.inbox([lease(run_id) for run_id in "abc"])) == {"b", "c"}
 
     async def test_whether_it_landed_is_known_where_it_left_something_behind(
-        self, store: Store, clock: HandClock
+        self, store: Store, clock: VirtualClock
     ) -> None:
         for run_id in "abc":
             await started(store, run_id)

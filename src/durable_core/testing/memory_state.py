@@ -178,8 +178,7 @@ class State:
         self._put(run, message, now)
         if token is not None:
             token.used, token.payload = True, message.payload
-        if message.reopens:
-            run.pin = None
+        run.pin = None
         if run.ended:
             run.reopen(now)
         elif run.owner is None:

@@ -70,7 +70,7 @@ BEGIN
             UPDATE "durable".lease l SET
                 arrived = l.arrived + 1,
                 anyone = l.anyone OR p_anyone,
-                pin = CASE WHEN p_reopens THEN '' ELSE l.pin END,
+                pin = '',
                 due_at_ms = CASE
                     WHEN l.owner IS NULL THEN least(l.due_at_ms, p_now) ELSE l.due_at_ms
                 END
@@ -125,7 +125,7 @@ BEGIN
         UPDATE "durable".lease l SET
             arrived = v_arrived,
             anyone = l.anyone OR p_anyone,
-            pin = CASE WHEN p_reopens THEN '' ELSE l.pin END,
+            pin = '',
             due_at_ms = CASE
                 WHEN l.owner IS NULL THEN least(l.due_at_ms, p_now) ELSE l.due_at_ms
             END

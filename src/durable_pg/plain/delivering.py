@@ -137,8 +137,7 @@ def _put(
 def _receive(message: Message, to: Receiver, now: int) -> Steps[None]:
     """Count it, and wake the run or open it again."""
     if not to.ended:
-        flags = (message.anyone, message.reopens)
-        yield Query(queries.RECEIVE, (message.run_id, to.arrived, *flags, now))
+        yield Query(queries.RECEIVE, (message.run_id, to.arrived, message.anyone, now))
     elif message.reopens:
         yield Query(queries.REOPEN, (message.run_id, now, to.arrived, message.anyone))
         yield Query(queries.DELETE_OUTCOME, (message.run_id,))

@@ -161,9 +161,9 @@ RECEIVE = """
 UPDATE "durable".lease SET
     arrived = $2,
     anyone = anyone OR $3::boolean,
-    pin = CASE WHEN $4::boolean THEN '' ELSE pin END,
+    pin = '',
     due_at_ms = CASE
-        WHEN owner IS NULL THEN least(due_at_ms, $5::bigint) ELSE due_at_ms
+        WHEN owner IS NULL THEN least(due_at_ms, $4::bigint) ELSE due_at_ms
     END
 WHERE run_id = $1
 """

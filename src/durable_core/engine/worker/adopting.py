@@ -7,11 +7,17 @@ trouble there is a commit that ends the lease.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import NoReturn
 
-from ...errors import DurableError, StoreUnavailableError
+from ...codec.payload import Codec, JsonCodec
+from ...errors import DurableError, EncodingError, StoreUnavailableError
 from ...kernel.program import ProgramFactory
+from ...kernel.recorder import Recorder
+from ...kernel.run import RunContext
 from ...kernel.transition import Held
+from ...kernel.value import Payload
 from ...store import ClaimedRun, Commit, CommitVerdict, EntryRecord, Message, Store
 from ..complaints import Complaints
 from ..mapping import hand_back_unused, journal_of, newest, run_context
@@ -115,7 +121,7 @@ class Adopting:
     def _park(self, claimed: ClaimedRun, error: DurableError) -> None:
         """What is stored of it cannot be read: hold it, and go on with the others."""
         run_id, shared = claimed.run.run_id, self._shared
-        log.error("run %s cannot be decoded, and is held: %s", run_id, error)
+        log.error("run %s cannot be decoded, and is parked: %s", run_id, error)
         now_ms = shared.clock.now_ms()
         commit = held_or_terminated(claimed, error, limits=shared.limits, now_ms=now_ms)
 
@@ -136,12 +142,36 @@ async def opened(
     record = claimed.run
     definition = shared.registry.find(record.workflow, record.version)
     entries = await _whole_journal(claimed, shared.store)
+    program = programs.get((record.workflow, record.version))
+    if program is not None:
+        program = read_by(shared.codec, program, [record.input, *(one.payload for one in entries)])
     return Held(
         run_context(record, shared.limits),
-        programs.get((record.workflow, record.version)),
+        program,
         journal_of(entries),
         fingerprint=None if definition is None else definition.fingerprint,
     )
+
+
+def read_by(
+    codec: Codec, program: ProgramFactory, payloads: Iterable[Payload | None]
+) -> ProgramFactory:
+    """The program; or, where these were written with another codec, one that says so before any
+    code of the user's runs, and fails on it. The last payload of each encoding is opened."""
+    last = {payload.encoding: payload for payload in payloads if payload is not None}
+    if isinstance(codec, JsonCodec):
+        last.pop(codec.encoding, None)
+    try:
+        for payload in last.values():
+            codec.assemble_list([payload])
+    except EncodingError as error:
+        why = f"the run was written with another codec: {error}"
+        return partial(_refuse, EncodingError(why))
+    return program
+
+
+def _refuse(error: EncodingError, run: RunContext, recorder: Recorder) -> NoReturn:
+    raise error
 
 
 async def _whole_journal(claimed: ClaimedRun, store: Store) -> list[EntryRecord]:

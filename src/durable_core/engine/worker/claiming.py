@@ -102,6 +102,10 @@ class Claims:
         """Whether nothing is known to be due that a claim has left behind."""
         return not self._hungry and not self._stopping
 
+    def let_others(self) -> None:
+        """A run was parked here that another worker may fit: it should be first next time."""
+        self._crowding.let_others()
+
     def made_room(self) -> None:
         """There is room for one more."""
         if self._hungry:

@@ -3,7 +3,8 @@
 When many timers or leases fall due together, every worker's next look is at that very moment.
 The claims do not hinder each other, but most of them find that others were quicker. A worker that
 came for something due and found nothing holds back for a random moment next time, up to twice as
-long each time; one that found something comes on time again.
+long each time; one that found something comes on time again. So does one that gave up a run which
+its code does not fit, and which others may: it would be the first to have it back.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ class Crowding:
             self._most_s = 0.0
         elif was_due:
             self._most_s = min(max(FIRST_S, 2 * self._most_s), LONGEST_S)
+
+    def let_others(self) -> None:
+        """Something will fall due that is not for this worker, as far as it knows."""
+        self._most_s = LONGEST_S
 
     def pause_s(self) -> float:
         """Seconds, evenly drawn from none to the most."""

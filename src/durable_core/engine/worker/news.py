@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+from ...kernel.journal import RunParked
 from ...kernel.outcome import Transition
 from ...kernel.run import RunStatus
 from ..local import Local
@@ -66,6 +67,13 @@ class News:
                     until_ms=transition.resume_at_ms,
                 )
             )
+
+    def parked(self, runner: Runner, transition: Transition) -> None:
+        """The run is parked; said once, when that is recorded."""
+        for entry in transition.entries:
+            if isinstance(entry, RunParked):
+                why = "" if entry.failure is None else f": {entry.failure.message}"
+                log.error("run %s is parked (%s)%s", runner.run_id, entry.reason, why)
 
     def terminated(self, run_id: str, told: Iterable[str]) -> None:
         """A run was ended unread, and these runs were told."""

@@ -1,8 +1,8 @@
 """Unreadable: what can be done with a run whose stored journal or messages cannot be decoded.
 
-It is held for an operator (``undecodable``), so that a worker that can read it may go on; and it
-can be terminated, for which its journal need not be read. Its children are not known then, and
-go on.
+It is held for an operator (``undecodable``) and tried again now and then, so that a worker that can
+read it may go on; and it can be terminated, for which its journal need not be read. Its children
+are not known then, and go on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ...kernel.failure import Failure, failure_to_plain
 from ...kernel.limits import Limits
 from ...kernel.messages import unattended
 from ...kernel.outcome import Outgoing, Transition
-from ...kernel.parking import park
+from ...kernel.parking import UNDECODABLE, park
 from ...kernel.run import RunContext, RunStatus
 from ...store import ClaimedRun, Commit
 from ..mapping import commit_of, message_arrived, newest, run_context
@@ -35,10 +35,10 @@ def held_or_terminated(
             run,
             after_seq=record.entry_count,
             generation=record.generation,
-            reason="undecodable",
+            reason=UNDECODABLE,
             failure=Failure(type=type(error).__name__, message=str(error)),
             now_ms=now_ms,
-            again=not _parked_before(record.waiting),
+            since_ms=_parked_since(record.waiting),
         )
     else:
         transition = _terminated(
@@ -51,11 +51,12 @@ def held_or_terminated(
     return commit_of(transition, record, record.epoch, seen)
 
 
-def _parked_before(waiting: str | None) -> bool:
+def _parked_since(waiting: str | None) -> int | None:
     try:
-        return any(wait.reason == "undecodable" for wait in waits_from_text(waiting))
+        waits = [wait for wait in waits_from_text(waiting) if wait.reason == UNDECODABLE]
     except DurableError:
-        return False
+        return None
+    return waits[0].since_ms if waits else None
 
 
 def _terminate(claimed: ClaimedRun) -> MessageArrived | None:

@@ -309,6 +309,9 @@ class Worker:
 
     def given_up(self, runner: Runner, transition: Transition) -> None:
         """The run was let go, whole: a message may come for it soon."""
+        if transition.waiting and transition.waiting[0].kind == "operator":
+            self._news.parked(runner, transition)
+            self._claims.let_others()
         if self.draining:
             runner.held.close()
         else:
