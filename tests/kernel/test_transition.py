@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.kernel.worlds import Suspending, World, boom, call, done
+from tests.kernel.worlds import Suspending, World, boom, call, done, program_of
 
 from durable_core.errors import StepFailed
 from durable_core.kernel import journal as j
@@ -31,6 +32,7 @@ from durable_core.kernel.step import (
     Undo,
     Wait,
 )
+from durable_core.kernel.transition import Held
 from durable_core.kernel.value import NULL, Payload
 
 Gen = Generator[Ask, Outcome, Ending]
@@ -611,6 +613,97 @@ def test_a_program_that_asks_for_another_kind_at_a_recorded_unit_parks_the_run()
     world.finish_until_suspended()
     world.body = body
     assert world.advance().waiting[0].reason == "definition_changed"
+
+
+def renamed(run: RunContext) -> Gen:
+    must((yield call("other")))
+    must((yield Timer(unit=UnitKey.of("nap"), due=lambda now_ms: now_ms + 10)))
+    return done()
+
+
+def misfit(**facts: Any) -> World:
+    """A run that sleeps behind its first unit, under code that does not ask for that."""
+    world = World(nap_after_a, **facts)
+    world.finish_until_suspended()
+    world.crash()
+    world.body = renamed
+    return world
+
+
+@pytest.mark.parametrize("parked_before", [False, True])
+def test_a_run_that_does_not_fit_is_terminated_and_paused_all_the_same(parked_before: bool) -> None:
+    world = misfit()
+    if parked_before:
+        world.advance()
+        world.crash()
+    world.deliver(MessageKind.PAUSE)
+    transition = world.advance()
+    assert [w.reason for w in transition.waiting][:2] == ["definition_changed", "paused"]
+    world.crash()
+    world.deliver(MessageKind.CANCEL, mode="terminate")
+    assert world.advance().ended and world.status is RunStatus.CANCELLED
+    assert world.inbox == []
+
+
+def test_a_run_that_does_not_fit_is_tried_again_and_records_that_once() -> None:
+    """By ever longer pauses, at least once an hour; its other messages wait in the inbox."""
+    world = misfit()
+    world.deliver(MessageKind.SIGNAL, "go")
+    pauses = []
+    for _ in range(20):
+        transition = world.advance()
+        assert transition.release and transition.pin is None
+        assert transition.resume_at_ms is not None
+        pauses.append(transition.resume_at_ms - world.now_ms)
+        world.now_ms = transition.resume_at_ms
+        world.crash()
+    assert pauses[:3] == [1_000, 1_000, 2_000] and pauses[-1] == 3_600_000
+    assert pauses == sorted(pauses)
+    world.deliver(MessageKind.RETRY)
+    world.advance()
+    assert [message.kind for message in world.inbox] == [MessageKind.SIGNAL]
+    assert world.kinds().count("run_parked") == 1
+    world.crash()
+    world.body = nap_after_a
+    assert world.finish() is RunStatus.COMPLETED
+
+
+def test_one_that_is_pinned_waits_for_the_code_it_was_started_with() -> None:
+    world = misfit()
+    held = Held(world.run, program_of(renamed), world.journal, fingerprint="another")
+    transition = held.advance([], world.now_ms)
+    assert (transition.pin, transition.resume_at_ms) == ("f", world.now_ms)
+
+
+def test_an_ended_run_that_is_opened_by_a_retry_or_a_rollback_is_parked_where_it_does_not_fit() -> (
+    None
+):
+    """Else whoever asked for it would be told that it is done, and nothing would be."""
+    for kind in (MessageKind.RETRY, MessageKind.ROLLBACK):
+        world = World(three, {"c": [boom()]} if kind == MessageKind.RETRY else None)
+        world.finish()
+        world.crash()
+        world.script.clear()
+        world.body = renamed
+        world.deliver(kind)
+        transition = world.advance()
+        assert not transition.ended
+        assert transition.waiting[0].reason == "definition_changed"
+        world.crash()
+        world.body = three
+        ended = world.finish()
+        assert ended is (RunStatus.COMPLETED if kind == MessageKind.RETRY else RunStatus.CANCELLED)
+        world.check()
+
+
+def test_a_message_that_does_not_open_an_ended_run_leaves_it_as_it_is() -> None:
+    world = World(three)
+    assert world.finish() is RunStatus.COMPLETED
+    length = len(world.journal)
+    world.crash()
+    world.body = renamed
+    world.deliver(MessageKind.RETRY)
+    assert world.advance().ended and len(world.journal) == length
 
 
 def test_the_unit_limit_fails_the_unit_that_would_pass_it() -> None:

@@ -15,6 +15,7 @@ from .event import MessageArrived, MessageKind
 from .failure import Failure, failure_from_plain
 from .ids import UnitKey
 from .outcome import AttemptKey
+from .parking import LIFTED
 from .tables import UnitStatus
 from .value import NULL
 
@@ -135,3 +136,13 @@ def take_message(draft: Draft, message: MessageArrived) -> AttemptKey | None:
     draft.consumed.append(message.seq)
     handler = HANDLERS.get(message.kind)
     return None if handler is None else handler(draft, message)
+
+
+def take_anyway(draft: Draft, message: MessageArrived) -> None:
+    """Of a run that the definition does not fit, apply what needs none; the rest stays in the
+    inbox. An ended run is live again by a retry, and parked; a parked one was tried just now."""
+    parked = draft.fold.parked
+    if message.kind == MessageKind.RETRY and parked is not None and parked.reason in LIFTED:
+        draft.consumed.append(message.seq)
+    elif unattended(message) or message.kind in (MessageKind.RETRY, MessageKind.ROLLBACK):
+        take_message(draft, message)

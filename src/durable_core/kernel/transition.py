@@ -42,7 +42,7 @@ from .fold import Fold, UnitState
 from .ids import UnitKey
 from .in_flight import InFlight
 from .journal import Journal
-from .messages import take_message, unattended
+from .messages import take_anyway, take_message, unattended
 from .nearness import claimable_from, is_near
 from .outcome import (
     Attempt,
@@ -146,10 +146,14 @@ class Held:
         try:
             self._work(draft, events)
         except (NondeterminismError, EncodingError) as error:
-            changed = isinstance(error, NondeterminismError)
-            self._hold(DEFINITION_CHANGED if changed else UNDECODABLE, str(error))
             self._ender.stop_attempts(draft)
-            self._take_unattended(draft, events)
+            for event in events:
+                if isinstance(event, MessageArrived) and event.seq not in draft.consumed:
+                    take_anyway(draft, event)
+            self._ender.conclude(draft, None)
+            if self._fold.ended is None:
+                changed = isinstance(error, NondeterminismError)
+                self._hold(DEFINITION_CHANGED if changed else UNDECODABLE, str(error))
         self.journal = (Journal() if draft.renews else self.journal).extend(draft.entries)
         transition = self._answer(draft)
         del self._draft  # there may be thousands of runs at rest, and none needs it
@@ -251,14 +255,6 @@ class Held:
                 self.restart()
         if key is not None:
             self._look_again(self._leaf(key))
-
-    def _take_unattended(self, draft: Draft, events: Sequence[Event]) -> None:
-        """Of a run that does not fit, what can be done as if its definition were unknown."""
-        for event in events:
-            match event:
-                case MessageArrived(seq=seq) if seq not in draft.consumed and unattended(event):
-                    take_message(draft, event)
-        self._ender.conclude(draft, None)
 
     def _take_signal(self, message: MessageArrived) -> None:
         self._draft.signals = self._signals = self._signals or {}
