@@ -131,6 +131,18 @@ def test_a_handler_that_always_raises_fails_the_run_and_rolls_it_back() -> None:
     assert sim.failure is not None and "Injected" in str(sim.failure)
 
 
+def test_the_timeline_says_why_a_handler_failed() -> None:
+    async def odd(ctx: Any) -> None:
+        raise KeyError(object())
+
+    sim = simulate(Workflow("flow").step("odd", odd, retry=Retry(max_attempts=1)))
+    assert "fails odd  (KeyError: <object object at 0x…>)" in sim.timeline()
+    assert (
+        sim.timeline()
+        == simulate(Workflow("flow").step("odd", odd, retry=Retry(max_attempts=1))).timeline()
+    )
+
+
 def test_an_operator_can_cancel_at_any_commit() -> None:
     statuses = {play(Operate(what="cancel", nth=nth)).status for nth in range(1, 4)}
     assert statuses == {"cancelled"}

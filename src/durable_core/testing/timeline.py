@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import attrs
+
+from ..codec.failure import failure_from_exception
 
 
 @attrs.frozen(slots=True)
@@ -19,6 +22,8 @@ class Event:
     detail: str = ""
 
 
+FAILURE_MAX, SAID_MAX = 1_000, 120
+ADDRESS = re.compile(r"0x[0-9a-f]+")
 MARKS = {
     "dies": "x",
     "freezes": "~",
@@ -37,6 +42,12 @@ TROUBLE = (
     "operator",
 )
 """How the events begin that are the plan's doing."""
+
+
+def what_it_says(error: BaseException) -> str:
+    """Its type and the beginning of its message, the same in every simulation."""
+    said = str(failure_from_exception(error, limit=FAILURE_MAX))
+    return " ".join(ADDRESS.sub("0x…", said).split())[:SAID_MAX]
 
 
 def drawn(chronicle: Sequence[Event], pointed_at: int | None = None) -> str:

@@ -57,7 +57,7 @@ from .plan import (
 from .processes import Process, ProcessLoop, current_process
 from .simulated_store import SimulatedStore
 from .surroundings import Outside, simulated
-from .timeline import Event
+from .timeline import Event, what_it_says
 from .virtual_time import DeadlockError, InlineExecutor, VirtualTime
 from .witness import Moment, Violation, Witness
 
@@ -439,6 +439,9 @@ class World:
         except OwnLoopError as error:
             self._broken = self._broken or error
             self.loop.stop()
+            raise
+        except Exception as error:
+            self.note("fails", label, what_it_says(error))
             raise
         self.note("is done", label)
         await self._strike("after", process, unit=label, nth=nth)
