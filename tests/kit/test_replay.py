@@ -75,7 +75,7 @@ def test_an_ended_run_is_replayed_to_its_end() -> None:
             Workflow("order").step("pay", pay).step("reserve", reserve),
             "reserve",
             "a call (completed)",
-            "nothing",
+            "'pay', which is not recorded",
         ),
         (Workflow("order"), "reserve", "a call (completed)", "nothing"),
         (Workflow("order").sleep("reserve", 1), "reserve", "a call", "a timer"),

@@ -40,10 +40,9 @@ class Counterexample:
 
     @property
     def size(self) -> tuple[int, bool, int, str]:
-        """Fewer faults are smaller, then a plan that says nothing else, then a shorter timeline."""
+        """Fewer faults are smaller, then a plan that is not embedded, then a shorter timeline."""
         plan = self.plan
-        more = plan.embedded or plan.always_suspend
-        return len(plan), more, len(self.sim.world.chronicle), repr(plan)
+        return len(plan), plan.embedded, len(self.sim.world.chronicle), repr(plan)
 
     def __str__(self) -> str:
         first, *more = self.violations

@@ -281,10 +281,10 @@ class _Search:
         return report
 
     def _shrink(self, found: Counterexample) -> None:
-        """Leave out what is said besides the faults, then each fault in its turn, and see whether
-        it still fails."""
-        plain = found.plan.replace(embedded=False, always_suspend=False)
-        if plain != found.plan:
+        """Leave out that it is embedded, then each fault in its turn, and see whether it still
+        fails."""
+        if found.plan.embedded:
+            plain = found.plan.replace(embedded=False)
             self._try(plain, self._quiet, "free" if plain.races else "same")
             found = self.report.counterexample or found
         if len(found.plan) < 2:
