@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.kernel.worlds import Suspending, World, boom, call, done, program_of
 
-from durable_core.errors import StepFailed
+from durable_core.errors import EncodingError, StepFailed
 from durable_core.kernel import journal as j
 from durable_core.kernel.event import AttemptStopped, AttemptSucceeded, MessageKind
 from durable_core.kernel.failure import Failure
@@ -19,6 +20,8 @@ from durable_core.kernel.limits import Limits
 from durable_core.kernel.nearness import NEAR_MS, claimable_from, is_claimable, is_near
 from durable_core.kernel.outcome import Completed, Ending, Failed, Outcome, Settled, TimedOut, Won
 from durable_core.kernel.policy import Retry
+from durable_core.kernel.program import Program
+from durable_core.kernel.recorder import Recorder
 from durable_core.kernel.run import RunContext, RunStatus
 from durable_core.kernel.step import (
     All,
@@ -652,8 +655,7 @@ def test_a_run_that_does_not_fit_is_tried_again_and_records_that_once() -> None:
     pauses = []
     for _ in range(20):
         transition = world.advance()
-        assert transition.release and transition.pin is None
-        assert transition.resume_at_ms is not None
+        assert transition.release and transition.resume_at_ms is not None
         pauses.append(transition.resume_at_ms - world.now_ms)
         world.now_ms = transition.resume_at_ms
         world.crash()
@@ -668,32 +670,78 @@ def test_a_run_that_does_not_fit_is_tried_again_and_records_that_once() -> None:
     assert world.finish() is RunStatus.COMPLETED
 
 
-def test_one_that_is_pinned_waits_for_the_code_it_was_started_with() -> None:
+def test_reports_are_recorded_where_the_first_of_them_shows_that_the_run_does_not_fit() -> None:
+    """Else the second handler would be called again, and its run never be given up."""
+
+    def body(run: RunContext) -> Gen:
+        yield First(steps=(call("a"), call("b")))
+        yield call("a")  # asked for once already
+        return done()
+
+    world = World(body)
+    first, second = world.advance().attempts
+    transition = world.advance(world.report(first), world.report(second))
+    assert world.kinds() == ["unit_completed a", "unit_completed b", "run_parked"]
+    assert transition.release and transition.waiting[0].reason == "definition_changed"
+
+
+def test_a_parked_run_that_kills_its_workers_is_poisoned() -> None:
     world = misfit()
-    held = Held(world.run, program_of(renamed), world.journal, fingerprint="another")
-    transition = held.advance([], world.now_ms)
-    assert (transition.pin, transition.resume_at_ms) == ("f", world.now_ms)
+    world.advance()
+    world.crash()
+    world.run = attrs.evolve(world.run, deaths=5)
+    world.body = nap_after_a
+    assert world.advance().waiting[0].reason == "poisoned"
 
 
-def test_an_ended_run_that_is_opened_by_a_retry_or_a_rollback_is_parked_where_it_does_not_fit() -> (
-    None
-):
-    """Else whoever asked for it would be told that it is done, and nothing would be."""
-    for kind in (MessageKind.RETRY, MessageKind.ROLLBACK):
-        world = World(three, {"c": [boom()]} if kind == MessageKind.RETRY else None)
-        world.finish()
+def test_other_code_and_another_codec_in_turns_record_one_parking() -> None:
+    world = misfit()
+    world.advance()
+
+    def unreadable(run: RunContext, recorder: Recorder) -> Program:
+        raise EncodingError("written with another codec")
+
+    for program in (unreadable, program_of(renamed), unreadable):
+        transition = Held(world.run, program, world.journal).advance([], world.now_ms)
+        assert not transition.entries and transition.resume_at_ms is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "script", "before", "after"),
+    [
+        (MessageKind.RETRY, {"c": [boom()]}, RunStatus.FAILED, RunStatus.COMPLETED),
+        (MessageKind.ROLLBACK, {}, RunStatus.COMPLETED, RunStatus.CANCELLED),
+        (
+            MessageKind.RETRY,
+            {"c": [boom()], "undo a": [boom()]},
+            RunStatus.COMPENSATION_FAILED,
+            RunStatus.FAILED,
+        ),
+    ],
+)
+def test_an_ended_run_that_is_opened_by_a_message_is_parked_where_it_does_not_fit(
+    kind: str, script: dict[str, Any], before: RunStatus, after: RunStatus
+) -> None:
+    """Else whoever asked for it would be told that it is done, and nothing would be; and what the
+    other code does not ask for would not be undone."""
+    world = World(three, script)
+    assert world.finish() is before
+    world.script.clear()
+    undone = world.of_kind(j.UnitCompensated)
+    world.body = renamed
+    world.deliver(kind)
+    for _ in range(3 if before is not RunStatus.FAILED else 1):
         world.crash()
-        world.script.clear()
-        world.body = renamed
-        world.deliver(kind)
         transition = world.advance()
-        assert not transition.ended
+        assert not transition.ended and not transition.attempts
         assert transition.waiting[0].reason == "definition_changed"
-        world.crash()
-        world.body = three
-        ended = world.finish()
-        assert ended is (RunStatus.COMPLETED if kind == MessageKind.RETRY else RunStatus.CANCELLED)
-        world.check()
+        world.now_ms += 10_000
+    world.crash()
+    world.body = three
+    assert world.finish() is after
+    assert sorted(world.of_kind(j.UnitCompensated)) == ["a", "b"]
+    assert len(undone) == {RunStatus.FAILED: 2, RunStatus.COMPENSATION_FAILED: 1}.get(before, 0)
+    world.check()
 
 
 def test_a_message_that_does_not_open_an_ended_run_leaves_it_as_it_is() -> None:

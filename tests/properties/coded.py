@@ -307,10 +307,7 @@ def cold_beside_warm(monkeypatch: Any) -> Iterator[list[int]]:
         warm = warm_advance(self, events, now_ms)
         with monkeypatch.context() as plain:
             plain.setattr(Held, "advance", warm_advance)
-            fingerprint = None if self._fits else "another"
-            cold = advance(
-                self.run, program, journal, [*lying, *events], now_ms, fingerprint=fingerprint
-            )
+            cold = advance(self.run, program, journal, [*lying, *events], now_ms)
         counted[0] += 1
         assert told(cold) == told(warm), (told(cold), told(warm))
         return warm

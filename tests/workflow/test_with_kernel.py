@@ -279,7 +279,7 @@ def test_a_changed_definition_is_parked_not_guessed(cold: bool) -> None:
     run = Engine(before, cold=cold).go()
     after = Workflow("w").step("b", one).wait_for_signal("s")
     program = after.program(Lowering(codec=CODEC, registry=Registry([after])))
-    held = Held(run.run, program, run.journal, fingerprint=after.fingerprint)
+    held = Held(run.run, program, run.journal)
     transition = held.advance([], run.now_ms)
     assert [waiting.reason for waiting in transition.waiting if waiting.kind == "operator"] == [
         "definition_changed"

@@ -82,7 +82,7 @@ def commit_of(
     ``not_before_ms``: the moment, where time decided it."""
     release = None
     if transition.release:
-        release = Release(due_at_ms=transition.claim_at_ms, pin=transition.pin)
+        release = Release(due_at_ms=transition.claim_at_ms)
     waiting, failure = texts_of(transition)
     return Commit(
         run_id=run.run_id,

@@ -88,6 +88,7 @@ class Fold:
     """The state a journal adds up to. ``apply`` is the only way it changes."""
 
     __slots__ = (
+        "begun_in",
         "cancel",
         "completed",
         "deadline_passed",
@@ -118,6 +119,7 @@ class Fold:
         """As before the first entry."""
         self.length = 0
         self.generation = 1
+        self.begun_in = 1  # the generation in which the program last went on
         self.input: Payload | None = None  # of this generation, when it is not the run's own
         self.stopped_seq: int | None = None  # from which entry on the program is told no more
         self.units: dict[UnitKey, UnitState] = NO_DICT
@@ -351,6 +353,7 @@ class Fold:
             self.undos = {u: s for u, s in self.undos.items() if s.status is not UnitStatus.FAILED}
         else:
             self._forget_for_retry()
+            self.begun_in = self.generation
             self.rollback = None
             self.cancel = None
         self.deadline_waived = self.deadline_waived or self.deadline_passed is not None
@@ -382,7 +385,7 @@ class Fold:
         """Nothing of before counts any more; what was told to the run is told again if need be."""
         assert isinstance(entry, j.RunContinued)
         self._begin()
-        self.generation = entry.generation
+        self.generation = self.begun_in = entry.generation
         self.input = entry.payload
         self.deadline_waived = entry.deadline_waived
 

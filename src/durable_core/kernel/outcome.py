@@ -197,10 +197,9 @@ class Transition:
 
     ``entries`` continue the journal after ``after_seq``. ``attempts`` are to be started and
     ``stop`` to be cancelled after the commit. ``resume_at_ms``: advance again then, at the
-    latest. ``release``: the lease is given up, and who has the definition ``pin`` may claim the
-    run from ``claim_at_ms`` on; ``ended``: the run is terminal. ``failure`` is set once the run
-    is failing. ``renews``: the run began anew; ``entries`` replace what the journal held, their
-    numbers go on.
+    latest. ``release``: the lease is given up, and the run may be claimed from ``claim_at_ms`` on;
+    ``ended``: the run is terminal. ``failure`` is set once the run is failing. ``renews``: the run
+    began anew; ``entries`` replace what the journal held, their numbers go on.
     """
 
     after_seq: int
@@ -219,7 +218,6 @@ class Transition:
     resume_at_ms: int | None = None
     release: bool = False
     claim_at_ms: int | None = None
-    pin: str | None = None
     ended: bool = False
     renews: bool = False
 

@@ -190,10 +190,11 @@ class Frontier:
                 self._end(node, Settled(()), begun)
 
     def check(self, fold: Fold) -> None:
-        """After a replay: every unit recorded in this generation must have been asked for."""
+        """After a replay: every unit must have been asked for that was recorded since the program
+        last went on. (Of what a retry kept from before, it may stand in front.)"""
         for unit, state in fold.units.items():
             known = unit in self.leaves or unit in self.recorder.units
-            if not known and state.generation == fold.generation:
+            if not known and state.generation >= fold.begun_in:
                 new = next((one for one in self.leaves if one not in fold.units), None)
                 raise nondeterminism(
                     self._run_id,

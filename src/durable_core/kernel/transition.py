@@ -28,7 +28,7 @@ from typing import assert_never
 
 import attrs
 
-from ..errors import EncodingError, NondeterminismError
+from ..errors import DurableError, EncodingError, NondeterminismError
 from . import journal as j
 from .agenda import Agenda
 from .attempting import attempt_of
@@ -73,11 +73,9 @@ def advance(
     journal: Journal,
     events: Sequence[Event],
     now_ms: int,
-    *,
-    fingerprint: str | None = None,
 ) -> Transition:
     """One transition from a cold start: a function of its arguments and of nothing else."""
-    return Held(run, program, journal, fingerprint=fingerprint).advance(events, now_ms)
+    return Held(run, program, journal).advance(events, now_ms)
 
 
 class Held:
@@ -88,7 +86,6 @@ class Held:
         "_deaths",
         "_draft",
         "_ender",
-        "_fits",
         "_fold",
         "_frontier",
         "_in_flight",
@@ -104,15 +101,12 @@ class Held:
         run: RunContext,
         program: ProgramFactory | None,
         journal: Journal,
-        *,
-        fingerprint: str | None = None,
     ) -> None:
         """``program`` None: the definition is unknown, so only terminate, pause and unpause are
-        handled. ``fingerprint``: of the one at hand. Raises ``EncodingError``."""
+        handled. Raises ``EncodingError``."""
         self.run = run
         self.journal = journal
         self._program = program
-        self._fits = fingerprint is None or fingerprint == run.fingerprint
         self._fold = Fold.of(run.run_id, journal)
         self._frontier: Frontier | None = None
         self._in_flight = InFlight()
@@ -146,14 +140,7 @@ class Held:
         try:
             self._work(draft, events)
         except (NondeterminismError, EncodingError) as error:
-            self._ender.stop_attempts(draft)
-            for event in events:
-                if isinstance(event, MessageArrived) and event.seq not in draft.consumed:
-                    take_anyway(draft, event)
-            self._ender.conclude(draft, None)
-            if self._fold.ended is None:
-                changed = isinstance(error, NondeterminismError)
-                self._hold(DEFINITION_CHANGED if changed else UNDECODABLE, str(error))
+            self._park(draft, events, error)
         self.journal = (Journal() if draft.renews else self.journal).extend(draft.entries)
         transition = self._answer(draft)
         del self._draft  # there may be thousands of runs at rest, and none needs it
@@ -194,16 +181,35 @@ class Held:
 
     def _hold_poisoned(self, messages: Iterable[MessageArrived]) -> None:
         """Before any user code runs: a run that keeps killing its workers is held."""
-        if self._deaths < self.run.limits.worker_deaths or self._fold.parked is not None:
+        parked = self._fold.parked
+        is_held = parked is not None and parked.reason not in LIFTED
+        if self._deaths < self.run.limits.worker_deaths or is_held:
             return
         if not any(message.kind == MessageKind.RETRY for message in messages):
             self._hold("poisoned", f"{self._deaths} workers died holding it, without progress")
 
     def _hold(self, reason: str, message: str) -> None:
         parked = self._fold.parked
-        if parked is None or parked.reason != reason:
+        if parked is None or not ({parked.reason, reason} <= LIFTED or parked.reason == reason):
             failure = Failure(type="RunParked", message=message)
             self._draft.record(j.RunParked, reason=reason, failure=failure)
+
+    def _park(self, draft: Draft, events: Sequence[Event], error: DurableError) -> None:
+        """It does not fit. The cursor is thrown away; what handlers came to is recorded, and what
+        needs no definition is done."""
+        self.close()
+        self._frontier = None
+        for event in events:
+            if not isinstance(event, MessageArrived):
+                self._take_report(event)
+        for event in events:
+            if isinstance(event, MessageArrived) and event.seq not in draft.consumed:
+                take_anyway(draft, event)
+        self._ender.stop_attempts(draft)
+        self._ender.conclude(draft, None)
+        if self._fold.ended is None:
+            changed = isinstance(error, NondeterminismError)
+            self._hold(DEFINITION_CHANGED if changed else UNDECODABLE, str(error))
 
     def _replay(self, messages: Iterable[MessageArrived]) -> None:
         parked = self._fold.parked
@@ -419,9 +425,7 @@ class Held:
         if notice is not None:
             draft.messages.append(notice)
         attempts = () if ended else self._attempts()
-        changed = fold.parked is not None and fold.parked.reason == DEFINITION_CHANGED
-        pinned = changed and not (ended or self._fits)
-        resume_at_ms = None if ended else self._resume_at_ms(pinned)
+        resume_at_ms = None if ended else self._resume_at_ms()
         rests = not draft.entries and is_near(resume_at_ms, draft.now_ms)
         release = not (ended or self._in_flight or rests)
         waiting: tuple[Waiting, ...] = ()
@@ -446,7 +450,6 @@ class Held:
             resume_at_ms=resume_at_ms,
             release=release,
             claim_at_ms=claimable_from(resume_at_ms, draft.now_ms) if release else None,
-            pin=self.run.fingerprint if pinned else None,
             ended=ended,
             renews=draft.renews,
         )
@@ -472,10 +475,8 @@ class Held:
                 attempts.append(attempt)
         return tuple(attempts)
 
-    def _resume_at_ms(self, pinned: bool) -> int | None:
+    def _resume_at_ms(self) -> int | None:
         fold = self._fold
-        if pinned:
-            return self._draft.now_ms  # for whichever worker fits
         if fold.parked is not None:
             return again_ms(fold.parked.reason, fold.parked.at_ms, self._draft.now_ms)
         deadline_ms = self._deadline_ms()

@@ -59,8 +59,7 @@ class RunRecord:
     JSON list of waits, ``failure`` the JSON of a ``Failure``. ``epoch`` 0 means never claimed;
     ``due_at_ms`` is None for an ended run and for one that only a message can move. ``deaths``
     counts takeovers from an expired owner since the last commit with entries. ``pin`` is the
-    fingerprint a worker must have to claim the run (one parked as ``definition_changed``),
-    usually None.
+    fingerprint a worker must have to claim the run, usually None.
     """
 
     run_id: str

@@ -215,7 +215,7 @@ class SimulatedStore:
 def _without_trying_again(commit: Commit) -> Commit:
     """Of a run that is parked: all workers have the same code and codec here."""
     again = commit.release
-    if again is None or again.due_at_ms is None or again.pin is not None:
+    if again is None or again.due_at_ms is None:
         return commit
     if all(wait.reason not in LIFTED for wait in waits_from_text(commit.waiting)):
         return commit

@@ -121,13 +121,15 @@ class Adopting:
     def _park(self, claimed: ClaimedRun, error: DurableError) -> None:
         """What is stored of it cannot be read: hold it, and go on with the others."""
         run_id, shared = claimed.run.run_id, self._shared
-        log.error("run %s cannot be decoded, and is parked: %s", run_id, error)
         now_ms = shared.clock.now_ms()
         commit = held_or_terminated(claimed, error, limits=shared.limits, now_ms=now_ms)
+        if commit.entries:  # else it was parked before
+            log.error("run %s cannot be decoded, and is parked: %s", run_id, error)
 
         def answer(verdict: CommitVerdict | None) -> None:
             if commit.finished and verdict is CommitVerdict.APPLIED:
                 self._news.terminated(run_id, [message.run_id for message in commit.messages])
+            self._news.given_back()
 
         self._surface.submit(commit, answer)
 
@@ -140,16 +142,16 @@ async def opened(
     Raises ``StoreUnavailableError``, and another ``DurableError`` for what cannot be read.
     """
     record = claimed.run
-    definition = shared.registry.find(record.workflow, record.version)
     entries = await _whole_journal(claimed, shared.store)
     program = programs.get((record.workflow, record.version))
     if program is not None:
-        program = read_by(shared.codec, program, [record.input, *(one.payload for one in entries)])
+        stored = [record.input, *(entry.payload for entry in entries)]
+        stored += [message.payload for message in claimed.inbox]
+        program = read_by(shared.codec, program, stored)
     return Held(
         run_context(record, shared.limits),
         program,
         journal_of(entries),
-        fingerprint=None if definition is None else definition.fingerprint,
     )
 
 
@@ -157,12 +159,19 @@ def read_by(
     codec: Codec, program: ProgramFactory, payloads: Iterable[Payload | None]
 ) -> ProgramFactory:
     """The program; or, where these were written with another codec, one that says so before any
-    code of the user's runs, and fails on it. The last payload of each encoding is opened."""
-    last = {payload.encoding: payload for payload in payloads if payload is not None}
+    code of the user's runs, and fails on it. Of each encoding the first payload and the last are
+    opened: a layer may be the same by name, and have another key."""
+    first: dict[str, Payload] = {}
+    last: dict[str, Payload] = {}
+    for payload in payloads:
+        if payload is not None:
+            first.setdefault(payload.encoding, payload)
+            last[payload.encoding] = payload
     if isinstance(codec, JsonCodec):
+        first.pop(codec.encoding, None)
         last.pop(codec.encoding, None)
     try:
-        for payload in last.values():
+        for payload in (*first.values(), *last.values()):
             codec.assemble_list([payload])
     except EncodingError as error:
         why = f"the run was written with another codec: {error}"

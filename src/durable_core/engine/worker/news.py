@@ -68,12 +68,14 @@ class News:
                 )
             )
 
-    def parked(self, runner: Runner, transition: Transition) -> None:
-        """The run is parked; said once, when that is recorded."""
-        for entry in transition.entries:
-            if isinstance(entry, RunParked):
-                why = "" if entry.failure is None else f": {entry.failure.message}"
-                log.error("run %s is parked (%s)%s", runner.run_id, entry.reason, why)
+    def parked(self, runner: Runner, entry: RunParked) -> None:
+        """That the run is parked was recorded."""
+        why = "" if entry.failure is None else f": {entry.failure.message}"
+        log.error("run %s is parked (%s)%s", runner.run_id, entry.reason, why)
+
+    def given_back(self) -> None:
+        """A run may have to be claimed again."""
+        self._local.runs_are_due()
 
     def terminated(self, run_id: str, told: Iterable[str]) -> None:
         """A run was ended unread, and these runs were told."""

@@ -15,7 +15,7 @@ from ...kernel.failure import Failure, failure_to_plain
 from ...kernel.limits import Limits
 from ...kernel.messages import unattended
 from ...kernel.outcome import Outgoing, Transition
-from ...kernel.parking import UNDECODABLE, park
+from ...kernel.parking import LIFTED, UNDECODABLE, park
 from ...kernel.run import RunContext, RunStatus
 from ...store import ClaimedRun, Commit
 from ..mapping import commit_of, message_arrived, newest, run_context
@@ -53,7 +53,7 @@ def held_or_terminated(
 
 def _parked_since(waiting: str | None) -> int | None:
     try:
-        waits = [wait for wait in waits_from_text(waiting) if wait.reason == UNDECODABLE]
+        waits = [wait for wait in waits_from_text(waiting) if wait.reason in LIFTED]
     except DurableError:
         return None
     return waits[0].since_ms if waits else None

@@ -18,7 +18,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
+from ...kernel.journal import RunParked
 from ...kernel.outcome import Transition
+from ...kernel.parking import LIFTED
 from ...kernel.program import ProgramFactory
 from ...kernel.reports import Report
 from ...store import ClaimedRun, Commit, Message, NewRun
@@ -306,11 +308,12 @@ class Worker:
         # Mail that came while the run was being given up left it due (rule 3 of the protocol).
         due = transition.resume_at_ms is not None or self._held.may_have_mail(runner)
         self._news.committed(runner, transition, due=transition.release and due)
+        if transition.entries and isinstance(transition.entries[-1], RunParked):
+            self._news.parked(runner, transition.entries[-1])
 
     def given_up(self, runner: Runner, transition: Transition) -> None:
         """The run was let go, whole: a message may come for it soon."""
-        if transition.waiting and transition.waiting[0].kind == "operator":
-            self._news.parked(runner, transition)
+        if transition.waiting and transition.waiting[0].reason in LIFTED:
             self._claims.let_others()
         if self.draining:
             runner.held.close()
