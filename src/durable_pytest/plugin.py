@@ -48,7 +48,7 @@ def durable_engine(tmp_path: Path) -> Callable[..., Any]:
 def virtual_clock() -> Any:
     """A clock for stores that moves only when it is told to: ``SqliteStore(path, clock=...)``,
     ``MemoryStore(clock=...)``. ``now_ms`` is the time, ``forward(ms)`` lets it pass."""
-    from durable_core.testing.contract_kit import VirtualClock
+    from durable_core.testing.virtual_clock import VirtualClock
 
     return VirtualClock()
 

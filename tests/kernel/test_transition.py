@@ -20,7 +20,7 @@ from durable_core.kernel.limits import Limits
 from durable_core.kernel.nearness import NEAR_MS, claimable_from, is_claimable, is_near
 from durable_core.kernel.outcome import Completed, Ending, Failed, Outcome, Settled, TimedOut, Won
 from durable_core.kernel.policy import Retry
-from durable_core.kernel.program import Program
+from durable_core.kernel.program import Program, UnreadableError
 from durable_core.kernel.recorder import Recorder
 from durable_core.kernel.run import RunContext, RunStatus
 from durable_core.kernel.step import (
@@ -694,12 +694,22 @@ def test_a_parked_run_that_kills_its_workers_is_poisoned() -> None:
     assert world.advance().waiting[0].reason == "poisoned"
 
 
+def test_an_error_of_our_own_parks_nothing() -> None:
+    """A transition that broke off within an entry must not be committed, whatever it is about."""
+
+    def broken(run: RunContext, recorder: Recorder) -> Program:
+        raise EncodingError("the journal is corrupt")
+
+    with pytest.raises(EncodingError):
+        Held(World(three).run, broken, World(three).journal).advance([], 0)
+
+
 def test_other_code_and_another_codec_in_turns_record_one_parking() -> None:
     world = misfit()
     world.advance()
 
     def unreadable(run: RunContext, recorder: Recorder) -> Program:
-        raise EncodingError("written with another codec")
+        raise UnreadableError("written with another codec")
 
     for program in (unreadable, program_of(renamed), unreadable):
         transition = Held(world.run, program, world.journal).advance([], world.now_ms)

@@ -14,8 +14,6 @@ import attrs
 from durable_core.store import Lease, Message, RunRecord, Store
 from durable_core.testing.contract_kit import (
     LEASE_MS,
-    START_MS,
-    VirtualClock,
     claim_one,
     commit_all,
     entry,
@@ -27,6 +25,7 @@ from durable_core.testing.contract_kit import (
     step,
 )
 from durable_core.testing.memory import MemoryStore
+from durable_core.testing.virtual_clock import START_MS, VirtualClock
 
 RUN = "r1"
 KIDS = {"first": "kid1", "second": "kid2"}

@@ -32,7 +32,6 @@ from durable_core.store import (
 )
 from durable_core.testing.contract_kit import (
     LEASE_MS,
-    START_MS,
     claim,
     claim_one,
     commit_all,
@@ -49,6 +48,7 @@ from durable_core.testing.contract_kit import (
     step,
 )
 from durable_core.testing.postgres import NO_POSTGRES
+from durable_core.testing.virtual_clock import START_MS
 
 pytestmark = [
     pytest.mark.postgres,

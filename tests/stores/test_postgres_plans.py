@@ -11,7 +11,6 @@ from tests.stores.two_sessions import Arena, HeldOpen, arena
 from durable_core.store import Message, Store
 from durable_core.testing.contract_kit import (
     LEASE_MS,
-    START_MS,
     claim,
     commit_all,
     finish,
@@ -23,6 +22,7 @@ from durable_core.testing.contract_kit import (
     step,
 )
 from durable_core.testing.postgres import NO_POSTGRES
+from durable_core.testing.virtual_clock import START_MS
 from durable_pg.queries import in_schema
 
 pytestmark = [

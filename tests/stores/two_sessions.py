@@ -18,7 +18,7 @@ import attrs
 import pytest
 from tests.postgres_kit import MAJORS, dsn, own_schema
 
-from durable_core.testing.contract_kit import START_MS, VirtualClock
+from durable_core.testing.virtual_clock import START_MS, VirtualClock
 from durable_pg import PgStore
 from durable_pg.queries import in_schema
 from durable_pg.schema_name import SchemaName

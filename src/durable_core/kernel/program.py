@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from ..errors import DurableError
 from .outcome import Outcome
 from .recorder import Recorder
 from .run import RunContext
@@ -33,4 +34,9 @@ class Program(Protocol):
 
 
 ProgramFactory = Callable[[RunContext, Recorder], Program]
-"""Makes a fresh program for a run; cheap, called once a claim and again when a cursor is lost."""
+"""Makes a fresh program for a run; cheap, called once a claim and again when a cursor is lost.
+Raises ``UnreadableError``."""
+
+
+class UnreadableError(DurableError):
+    """The values that the program would go over were written with another codec."""

@@ -17,6 +17,9 @@ The order inside one advance, which is all there is to know about precedence:
 7. What the engine is to do: attempts to start (none while paused or parked), or the lease given
    up because there is nothing to do before a time (unless that is near) or a message.
 
+What does not fit the code or the codec at hand is parked instead, once reports are taken in; of
+its messages those are applied that need no definition.
+
 Whoever gets any other verdict than *applied* for the transition throws the ``Held`` away.
 """
 
@@ -28,7 +31,7 @@ from typing import assert_never
 
 import attrs
 
-from ..errors import DurableError, EncodingError, NondeterminismError
+from ..errors import NondeterminismError
 from . import journal as j
 from .agenda import Agenda
 from .attempting import attempt_of
@@ -58,7 +61,7 @@ from .outcome import (
     Transition,
 )
 from .parking import DEFINITION_CHANGED, LIFTED, UNDECODABLE, again_ms
-from .program import ProgramFactory
+from .program import ProgramFactory, UnreadableError
 from .recorder import Recorder
 from .replay import Frontier, Leaf
 from .reports import Report, take_report
@@ -139,8 +142,10 @@ class Held:
             self._frontier.recorder.draft = draft
         try:
             self._work(draft, events)
-        except (NondeterminismError, EncodingError) as error:
-            self._park(draft, events, error)
+        except NondeterminismError as error:
+            self._park(draft, events, DEFINITION_CHANGED, str(error))
+        except UnreadableError as error:
+            self._park(draft, events, UNDECODABLE, str(error))
         self.journal = (Journal() if draft.renews else self.journal).extend(draft.entries)
         transition = self._answer(draft)
         del self._draft  # there may be thousands of runs at rest, and none needs it
@@ -194,7 +199,7 @@ class Held:
             failure = Failure(type="RunParked", message=message)
             self._draft.record(j.RunParked, reason=reason, failure=failure)
 
-    def _park(self, draft: Draft, events: Sequence[Event], error: DurableError) -> None:
+    def _park(self, draft: Draft, events: Sequence[Event], reason: str, message: str) -> None:
         """It does not fit. The cursor is thrown away; what handlers came to is recorded, and what
         needs no definition is done."""
         self.close()
@@ -208,8 +213,7 @@ class Held:
         self._ender.stop_attempts(draft)
         self._ender.conclude(draft, None)
         if self._fold.ended is None:
-            changed = isinstance(error, NondeterminismError)
-            self._hold(DEFINITION_CHANGED if changed else UNDECODABLE, str(error))
+            self._hold(reason, message)
 
     def _replay(self, messages: Iterable[MessageArrived]) -> None:
         parked = self._fold.parked

@@ -30,8 +30,9 @@ from ..store import (
     Store,
     next_epoch,
 )
-from .contract_kit import LEASE_MS, START_MS, VirtualClock, entry, new_run, payload
+from .contract_kit import LEASE_MS, entry, new_run, payload
 from .memory import MemoryStore
+from .virtual_clock import START_MS, VirtualClock
 
 T = TypeVar("T")
 

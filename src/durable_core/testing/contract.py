@@ -27,12 +27,12 @@ from __future__ import annotations
 
 from .contract_eager import EagerContract
 from .contract_foreseen import ForeseenContract
-from .contract_kit import VirtualClock
 from .contract_leases import ClaimContract, CommitContract
 from .contract_messages import MessageContract
 from .contract_retention import RetentionContract
 from .contract_runs import RunContract
 from .contract_time import TimeContract
+from .virtual_clock import VirtualClock
 
 __all__ = ["VirtualClock", "StoreContract"]
 

@@ -14,9 +14,7 @@ from .contract_kit import (
     FENCED,
     KIND,
     LEASE_MS,
-    START_MS,
     StoreFixtures,
-    VirtualClock,
     claim,
     claim_one,
     commit_all,
@@ -33,6 +31,7 @@ from .contract_kit import (
     started,
     step,
 )
+from .virtual_clock import START_MS, VirtualClock
 
 DELIVERED, DUPLICATE = DeliverVerdict.DELIVERED, DeliverVerdict.DUPLICATE
 FINISHED, UNKNOWN, FULL = DeliverVerdict.FINISHED, DeliverVerdict.UNKNOWN, DeliverVerdict.FULL

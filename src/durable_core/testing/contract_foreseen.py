@@ -21,9 +21,7 @@ from .contract_kit import (
     APPLIED,
     FENCED,
     LEASE_MS,
-    START_MS,
     StoreFixtures,
-    VirtualClock,
     claim,
     claim_one,
     commit_all,
@@ -39,6 +37,7 @@ from .contract_kit import (
     started,
     step,
 )
+from .virtual_clock import START_MS, VirtualClock
 
 MARK = 77
 EPOCH = 2**32 + MARK

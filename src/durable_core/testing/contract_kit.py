@@ -1,4 +1,4 @@
-"""What the parts of the store contract share: a clock that is set by hand, and plain records."""
+"""What the parts of the store contract share: stores under a virtual clock, and plain records."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ from ..store import (
     Release,
     Store,
 )
-from .virtual_clock import START_MS as START_MS  # noqa: PLC0414  # its users want both
-from .virtual_clock import VirtualClock as VirtualClock  # noqa: PLC0414
+from .virtual_clock import START_MS, VirtualClock
 
 LEASE_MS = 30_000
 

@@ -14,9 +14,7 @@ from .contract_kit import (
     FENCED,
     KIND,
     LEASE_MS,
-    START_MS,
     StoreFixtures,
-    VirtualClock,
     claim,
     claim_one,
     commit_all,
@@ -32,6 +30,7 @@ from .contract_kit import (
     started,
     step,
 )
+from .virtual_clock import START_MS, VirtualClock
 
 MINUTE_MS = 60_000
 EAGER = 2**32 + 7

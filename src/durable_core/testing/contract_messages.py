@@ -11,9 +11,7 @@ from ..store import CommitVerdict, DeliverVerdict, Message, Store
 from .contract_kit import (
     APPLIED,
     LEASE_MS,
-    START_MS,
     StoreFixtures,
-    VirtualClock,
     claim,
     claim_one,
     commit_all,
@@ -27,6 +25,7 @@ from .contract_kit import (
     started,
     step,
 )
+from .virtual_clock import START_MS, VirtualClock
 
 DELIVERED, DUPLICATE = DeliverVerdict.DELIVERED, DeliverVerdict.DUPLICATE
 CONFLICT, STALE = DeliverVerdict.CONFLICT, DeliverVerdict.STALE

@@ -9,9 +9,7 @@ from ..store import DeliverVerdict, Kind, Message, RunFilter, Store
 from .contract_kit import (
     FENCED,
     LEASE_MS,
-    START_MS,
     StoreFixtures,
-    VirtualClock,
     claim,
     claim_one,
     commit_all,
@@ -27,6 +25,7 @@ from .contract_kit import (
     started,
     step,
 )
+from .virtual_clock import START_MS, VirtualClock
 
 EVER_MS = START_MS * 2
 """A moment before which everything has ended."""

@@ -8,9 +8,7 @@ import attrs
 
 from ..store import RunFilter, Store
 from .contract_kit import (
-    START_MS,
     StoreFixtures,
-    VirtualClock,
     claim_one,
     commit_all,
     entry,
@@ -21,6 +19,7 @@ from .contract_kit import (
     started,
     step,
 )
+from .virtual_clock import START_MS, VirtualClock
 
 
 class RunContract(StoreFixtures):

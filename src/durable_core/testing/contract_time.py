@@ -8,9 +8,7 @@ from .contract_kit import (
     CONFLICT,
     FENCED,
     LEASE_MS,
-    START_MS,
     StoreFixtures,
-    VirtualClock,
     claim,
     claim_one,
     commit_all,
@@ -22,6 +20,7 @@ from .contract_kit import (
     started,
     step,
 )
+from .virtual_clock import START_MS, VirtualClock
 
 EARLY, UNHEARD = CommitVerdict.EARLY, CommitVerdict.UNHEARD
 MOMENT_MS = START_MS + 5

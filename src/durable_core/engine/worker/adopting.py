@@ -7,17 +7,11 @@ trouble there is a commit that ends the lease.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
-from functools import partial
-from typing import NoReturn
+from collections.abc import Mapping
 
-from ...codec.payload import Codec, JsonCodec
-from ...errors import DurableError, EncodingError, StoreUnavailableError
+from ...errors import DurableError, StoreUnavailableError
 from ...kernel.program import ProgramFactory
-from ...kernel.recorder import Recorder
-from ...kernel.run import RunContext
 from ...kernel.transition import Held
-from ...kernel.value import Payload
 from ...store import ClaimedRun, Commit, CommitVerdict, EntryRecord, Message, Store
 from ..complaints import Complaints
 from ..mapping import hand_back_unused, journal_of, newest, run_context
@@ -27,7 +21,7 @@ from .foreseeing import Foresight, WarmRuns, foresight
 from .held_runs import HeldRuns
 from .news import News
 from .runner import Runner, Surface
-from .unreadable import held_or_terminated
+from .unreadable import held_or_terminated, read_by
 
 log = logging.getLogger("durable.worker")
 
@@ -153,34 +147,6 @@ async def opened(
         program,
         journal_of(entries),
     )
-
-
-def read_by(
-    codec: Codec, program: ProgramFactory, payloads: Iterable[Payload | None]
-) -> ProgramFactory:
-    """The program; or, where these were written with another codec, one that says so before any
-    code of the user's runs, and fails on it. Of each encoding the first payload and the last are
-    opened: a layer may be the same by name, and have another key."""
-    first: dict[str, Payload] = {}
-    last: dict[str, Payload] = {}
-    for payload in payloads:
-        if payload is not None:
-            first.setdefault(payload.encoding, payload)
-            last[payload.encoding] = payload
-    if isinstance(codec, JsonCodec):
-        first.pop(codec.encoding, None)
-        last.pop(codec.encoding, None)
-    try:
-        for payload in (*first.values(), *last.values()):
-            codec.assemble_list([payload])
-    except EncodingError as error:
-        why = f"the run was written with another codec: {error}"
-        return partial(_refuse, EncodingError(why))
-    return program
-
-
-def _refuse(error: EncodingError, run: RunContext, recorder: Recorder) -> NoReturn:
-    raise error
 
 
 async def _whole_journal(claimed: ClaimedRun, store: Store) -> list[EntryRecord]:

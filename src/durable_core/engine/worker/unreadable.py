@@ -1,14 +1,20 @@
 """Unreadable: what can be done with a run whose stored journal or messages cannot be decoded.
 
-It is held for an operator (``undecodable``) and tried again now and then, so that a worker that can
-read it may go on; and it can be terminated, for which its journal need not be read. Its children
-are not known then, and go on.
+It is parked (``undecodable``) and tried again now and then, so that a worker that can read it may
+go on; and it can be terminated. Where only the values cannot be read, which another codec wrote,
+the kernel does both (``read_by``). Where the journal cannot, it is done here; then the run's
+children are not known, and go on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
+from typing import NoReturn
+
+from ...codec.payload import Codec, JsonCodec
 from ...codec.records import waits_from_text
-from ...errors import DurableError
+from ...errors import DurableError, EncodingError
 from ...kernel import journal as j
 from ...kernel.event import MessageArrived, MessageKind
 from ...kernel.failure import Failure, failure_to_plain
@@ -16,9 +22,39 @@ from ...kernel.limits import Limits
 from ...kernel.messages import unattended
 from ...kernel.outcome import Outgoing, Transition
 from ...kernel.parking import LIFTED, UNDECODABLE, park
+from ...kernel.program import ProgramFactory, UnreadableError
+from ...kernel.recorder import Recorder
 from ...kernel.run import RunContext, RunStatus
+from ...kernel.value import Payload
 from ...store import ClaimedRun, Commit
 from ..mapping import commit_of, message_arrived, newest, run_context
+
+
+def read_by(
+    codec: Codec, program: ProgramFactory, payloads: Iterable[Payload | None]
+) -> ProgramFactory:
+    """The program; or, where these were written with another codec, one that says so before any
+    code of the user's runs, and fails on it. Of each encoding the first payload and the last are
+    opened: a layer may be the same by name, and have another key."""
+    first: dict[str, Payload] = {}
+    last: dict[str, Payload] = {}
+    for payload in payloads:
+        if payload is not None:
+            first.setdefault(payload.encoding, payload)
+            last[payload.encoding] = payload
+    if isinstance(codec, JsonCodec):
+        first.pop(codec.encoding, None)
+        last.pop(codec.encoding, None)
+    try:
+        for payload in (*first.values(), *last.values()):
+            codec.assemble_list([payload])
+    except EncodingError as error:
+        return partial(_refuse, f"the run was written with another codec: {error}")
+    return program
+
+
+def _refuse(why: str, run: RunContext, recorder: Recorder) -> NoReturn:
+    raise UnreadableError(why)
 
 
 def held_or_terminated(
